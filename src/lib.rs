@@ -1,0 +1,22 @@
+//! IAM roles for service accounts on Kubernetes control planes you run yourself on AWS.
+//!
+//! ```text
+//!               inotify · timer · SIGHUP
+//!                             │ wake
+//!  host files ─┐              ▼
+//!  API server ─┤ observe ─► plan (pure) ─► execute ─► report (STATUS=, journal, status.json)
+//!  public URL ─┤      ▲                       │
+//!  S3, IAM    ─┘      │                       └─► files · S3 · IAM
+//!             Settings, now
+//! ```
+//! Every pass starts from observation, never from memory. [`model::plan`] decides and touches nothing;
+//! [`execute`] acts and decides nothing; the first failure ends the pass and the next one observes afresh.
+//!
+//! # Layers
+//!
+//! Imports go one way: `main → cli → daemon → observe, execute → host, store, aws, cluster → model`. `host`, `store`,
+//! `aws` and `cluster` do not know each other; `aws::s3` implements `store`'s contract. `config` is used from `daemon`
+//! upwards, and by `observe` and `execute` as [`config::Settings`]. `tests/tidy.rs` holds this.
+
+pub mod model;
+pub mod store;

@@ -1,0 +1,8 @@
+//! What irsad knows about keys, documents, manifests and plans: values in, values out.
+//!
+//! Nothing here knows files, sockets, clocks, randomness, log lines or async; time and chance are arguments.
+
+pub mod issuer;
+pub mod location;
+pub mod probe;
+pub mod region;

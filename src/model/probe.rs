@@ -1,0 +1,34 @@
+//! What an observation found: there, not there, or could not be asked.
+
+/// Outcome of asking the world for one thing.
+///
+/// The three must never be mixed up: what could not be read is [`Probe::Unknown`], never [`Probe::Absent`], and nothing
+/// is overwritten or removed on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe<T> {
+    /// It is there.
+    Present(T),
+    /// It was asked for and is certainly not there.
+    Absent,
+    /// It could not be asked; the text says why, for a person.
+    Unknown(String),
+}
+
+impl<T> Probe<T> {
+    /// The value, where there is one.
+    pub fn present(&self) -> Option<&T> {
+        match self {
+            Probe::Present(value) => Some(value),
+            Probe::Absent | Probe::Unknown(_) => None,
+        }
+    }
+
+    /// The same outcome with the value changed by `change`.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Probe<U> {
+        match self {
+            Probe::Present(value) => Probe::Present(change(value)),
+            Probe::Absent => Probe::Absent,
+            Probe::Unknown(why) => Probe::Unknown(why),
+        }
+    }
+}
