@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows files, sockets, clocks, randomness, log lines or async; time and chance are arguments.
 
+pub mod file;
 pub mod issuer;
 pub mod location;
 pub mod probe;

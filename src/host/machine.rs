@@ -1,0 +1,58 @@
+//! The machine itself: its name, and what else runs on it.
+
+use std::{fs, io, path::PathBuf};
+
+use nix::unistd;
+use thiserror::Error;
+
+use super::Root;
+
+/// Why the machine could not be asked.
+#[derive(Debug, Error)]
+pub enum MachineError {
+    /// `/proc` is not to be had.
+    #[error("cannot list processes in {} (nothing changed); check that it is mounted", path.display())]
+    Processes {
+        /// `/proc`.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// gethostname(2) failed, or the name is not text.
+    #[error("cannot read the host name; set one with hostnamectl set-hostname NAME")]
+    HostName(#[source] io::Error),
+}
+
+/// Whether a process of that name (`comm`, at most 15 characters) runs on the machine whose files are below `root`.
+/// Below another root than `/` nothing runs.
+///
+/// # Errors
+/// Could not be asked; nothing is known then.
+pub fn is_running(root: &Root, name: &str) -> Result<bool, MachineError> {
+    if !root.is_host() {
+        return Ok(false);
+    }
+    let path = PathBuf::from("/proc");
+    let entries = fs::read_dir(&path).map_err(|source| MachineError::Processes { path: path.clone(), source })?;
+    for entry in entries {
+        let entry = entry.map_err(|source| MachineError::Processes { path: path.clone(), source })?;
+        // A process may end between the two looks.
+        let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if comm.trim_end_matches('\n') == name {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The host name in lower case: what kubelet calls the node unless it is told otherwise
+/// (`k8s.io/component-helpers/node/util/hostname.go`).
+///
+/// # Errors
+/// There is none, or it is not text.
+pub fn host_name() -> Result<String, MachineError> {
+    let name = unistd::gethostname().map_err(|errno| MachineError::HostName(errno.into()))?;
+    let name = name.to_string_lossy().trim().to_lowercase();
+    if name.is_empty() { Err(MachineError::HostName(io::ErrorKind::NotFound.into())) } else { Ok(name) }
+}
