@@ -1,3 +1,4 @@
 //! Tests on real programs.
 
 mod kubernetes;
+mod outsider;
