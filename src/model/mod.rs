@@ -7,3 +7,4 @@ pub mod issuer;
 pub mod location;
 pub mod probe;
 pub mod region;
+pub mod yaml;
