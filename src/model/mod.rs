@@ -5,6 +5,8 @@
 pub mod file;
 pub mod issuer;
 pub mod location;
+pub mod manifest;
 pub mod probe;
 pub mod region;
+mod splice;
 pub mod yaml;

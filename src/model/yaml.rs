@@ -6,13 +6,19 @@
 //! Every text passes one door, [`parse`], which refuses what a careful reader cannot be sure of (control bytes, a byte
 //! order mark, CR LF, tab indentation, directives, duplicate keys) and bounds size, depth and node count.
 
-use std::{borrow::Cow, collections::HashMap, str};
+mod node;
+mod refusal;
+
+pub use node::{Content, Entry, Layout, Node, Place, ScalarStyle};
+pub use refusal::YamlError;
+
+use std::{borrow::Cow, collections::HashMap};
 
 use granit_parser::{Event, Parser, ScalarStyle as ParserStyle, Span, StructureStyle, options};
 use serde::Deserialize;
 use serde_json::Value;
-use thiserror::Error;
 
+use refusal::checked_text;
 /// Deepest nesting that is read.
 pub const DEEPEST: usize = 64;
 
@@ -33,109 +39,6 @@ impl Limits {
     pub const PLAIN: Self = Self { bytes: 1 << 20, references: false };
 }
 
-/// Why a text is not read. Lines are counted from 1.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum YamlError {
-    /// More bytes than the caller's limit.
-    #[error("the file has {bytes} bytes, more than the {limit} that are read; is it the right file?")]
-    TooLong {
-        /// Length of the text.
-        bytes: usize,
-        /// The caller's limit.
-        limit: usize,
-    },
-    /// Bytes that are no UTF-8.
-    #[error("line {line}: bytes that are not UTF-8; save the file as UTF-8")]
-    NotUtf8 {
-        /// Where.
-        line: usize,
-    },
-    /// U+FEFF anywhere.
-    #[error("line {line}: a byte order mark (U+FEFF); save the file as UTF-8 without one")]
-    ByteOrderMark {
-        /// Where.
-        line: usize,
-    },
-    /// NUL or another control character that YAML does not allow.
-    #[error("line {line}: control character U+{code:04X}; take it out")]
-    ControlCharacter {
-        /// Where.
-        line: usize,
-        /// Code point.
-        code: u32,
-    },
-    /// CR, with or without LF.
-    #[error("line {line}: a carriage return; save the file with Unix line ends (LF)")]
-    CarriageReturn {
-        /// Where.
-        line: usize,
-    },
-    /// NEL, LS or PS: a line break for some YAML readers and not for others.
-    #[error("line {line}: Unicode line break U+{code:04X}, which YAML readers disagree about; take it out")]
-    UnicodeLineBreak {
-        /// Where.
-        line: usize,
-        /// Code point.
-        code: u32,
-    },
-    /// Tab in the white space a line begins with.
-    #[error("line {line}: indented with a tab; indent with spaces")]
-    Tab {
-        /// Where.
-        line: usize,
-    },
-    /// Not YAML.
-    #[error("line {line}: not valid YAML: {reason}")]
-    Syntax {
-        /// Where.
-        line: usize,
-        /// The parser's words.
-        reason: String,
-    },
-    /// The same key twice in one mapping.
-    #[error("line {line}: key {key:?} stands twice (first in line {first}); keep one")]
-    DuplicateKey {
-        /// The second.
-        line: usize,
-        /// The first.
-        first: usize,
-        /// The key.
-        key: String,
-    },
-    /// A list, mapping or alias as key.
-    #[error("line {line}: a key that is not a plain text; write KEY: VALUE")]
-    KeyNotScalar {
-        /// Where.
-        line: usize,
-    },
-    /// Deeper than [`DEEPEST`].
-    #[error("line {line}: nested deeper than {DEEPEST} levels; is it the right file?")]
-    TooDeep {
-        /// Where.
-        line: usize,
-    },
-    /// More than [`MOST_NODES`].
-    #[error("line {line}: more than {MOST_NODES} values; is it the right file?")]
-    TooManyNodes {
-        /// Where.
-        line: usize,
-    },
-    /// An anchor, alias, tag or merge key where the caller allows none.
-    #[error("line {line}: {what}, which is not understood here; write the value out")]
-    Reference {
-        /// Where.
-        line: usize,
-        /// `an anchor (&)`, `an alias (*)`, `a tag (!)`, `a merge key (<<)`.
-        what: &'static str,
-    },
-    /// The two YAML readers do not agree; the text is too clever to be edited.
-    #[error("the text cannot be read as values: {reason}")]
-    Values {
-        /// The second parser's words.
-        reason: String,
-    },
-}
-
 /// A text and its documents with places.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stream<'a> {
@@ -152,100 +55,6 @@ pub struct Document {
     pub root: Node,
     /// Whether it begins with `---`.
     pub explicit: bool,
-}
-
-/// Where a node stands: bytes `start..end` of the text, the 1-based line and the 0-based column (in characters) of its first
-/// byte.
-///
-/// For quoted scalars and flow collections the quotes and brackets are inside. A block collection ends where its last
-/// child ends; a list that is not indented below its key begins at its first item, behind the `-`. A literal or folded
-/// scalar begins at its first content line, below the `|` or `>`, and may take the blank lines behind it. An empty value
-/// has `start == end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// First byte.
-    pub start: usize,
-    /// Byte behind the last one.
-    pub end: usize,
-    /// Line of the first byte, from 1.
-    pub line: usize,
-    /// Column of the first byte, from 0.
-    pub column: usize,
-}
-
-/// A value with its place.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Node {
-    /// Where it stands, without anchor and tag.
-    pub place: Place,
-    /// What it is.
-    pub content: Content,
-    /// Whether it has an anchor (`&name`).
-    pub anchored: bool,
-    /// Whether it has a tag (`!name`).
-    pub tagged: bool,
-}
-
-/// What a node is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Content {
-    /// Text as YAML gives it (escapes and folding undone), and how it was written. A plain scalar may mean a number,
-    /// boolean or null; an absent value is the empty plain scalar.
-    Scalar {
-        /// The text.
-        text: String,
-        /// How it was written.
-        style: ScalarStyle,
-    },
-    /// A list.
-    Sequence {
-        /// In order.
-        items: Vec<Node>,
-        /// How it was written.
-        layout: Layout,
-    },
-    /// A mapping without duplicate keys, in the order of the text.
-    Mapping {
-        /// In order.
-        entries: Vec<Entry>,
-        /// How it was written.
-        layout: Layout,
-    },
-    /// `*name`; only where [`Limits::references`] allows it.
-    Alias,
-}
-
-/// A key and its value.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    /// Always a scalar.
-    pub key: Node,
-    /// Any node.
-    pub value: Node,
-}
-
-/// How a scalar was written (YAML 1.2.2, chapters 7.3 and 8.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScalarStyle {
-    /// Without quotes.
-    Plain,
-    /// `'…'`
-    Single,
-    /// `"…"`
-    Double,
-    /// `|`
-    Literal,
-    /// `>`
-    Folded,
-}
-
-/// How a collection was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// By indentation, one entry a line.
-    Block,
-    /// `[…]` or `{…}`
-    Flow,
 }
 
 /// Reads `bytes` as YAML 1.2: every document, with the place of every node.
@@ -290,102 +99,6 @@ impl Stream<'_> {
         let values: Result<Vec<Value>, _> = documents.map(Value::deserialize).collect();
         values.map_err(|error| YamlError::Values { reason: error.to_string() })
     }
-}
-
-impl Node {
-    /// The text of a scalar.
-    pub fn as_text(&self) -> Option<&str> {
-        match &self.content {
-            Content::Scalar { text, .. } => Some(text),
-            Content::Sequence { .. } | Content::Mapping { .. } | Content::Alias => None,
-        }
-    }
-
-    /// How a scalar was written.
-    pub fn style(&self) -> Option<ScalarStyle> {
-        match &self.content {
-            Content::Scalar { style, .. } => Some(*style),
-            Content::Sequence { .. } | Content::Mapping { .. } | Content::Alias => None,
-        }
-    }
-
-    /// Whether the value was left out, as in `key:`.
-    pub fn is_empty(&self) -> bool {
-        self.place.start == self.place.end
-    }
-
-    /// The items of a list.
-    pub fn items(&self) -> Option<&[Node]> {
-        match &self.content {
-            Content::Sequence { items, .. } => Some(items),
-            Content::Scalar { .. } | Content::Mapping { .. } | Content::Alias => None,
-        }
-    }
-
-    /// The entries of a mapping.
-    pub fn entries(&self) -> Option<&[Entry]> {
-        match &self.content {
-            Content::Mapping { entries, .. } => Some(entries),
-            Content::Scalar { .. } | Content::Sequence { .. } | Content::Alias => None,
-        }
-    }
-
-    /// How a list or mapping was written.
-    pub fn layout(&self) -> Option<Layout> {
-        match &self.content {
-            Content::Sequence { layout, .. } | Content::Mapping { layout, .. } => Some(*layout),
-            Content::Scalar { .. } | Content::Alias => None,
-        }
-    }
-
-    /// The entry of a mapping with this key.
-    pub fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries()?.iter().find(|entry| entry.key.as_text() == Some(key))
-    }
-
-    /// The value of a mapping under this key.
-    pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entry(key).map(|entry| &entry.value)
-    }
-
-    /// The deepest entry on the way along `path` that exists: for naming the line of a setting, or, where it is missing,
-    /// of what should contain it.
-    pub fn nearest_entry<'n>(&'n self, path: &[&str]) -> Option<&'n Entry> {
-        let (first, rest) = path.split_first()?;
-        let entry = self.entry(first)?;
-        Some(entry.value.nearest_entry(rest).unwrap_or(entry))
-    }
-}
-
-/// The text of `bytes` if every YAML reader sees the same characters and lines in it.
-fn checked_text(bytes: &[u8]) -> Result<&str, YamlError> {
-    let text =
-        str::from_utf8(bytes).map_err(|error| YamlError::NotUtf8 { line: line_of(&bytes[..error.valid_up_to()]) })?;
-    let (mut line, mut in_indent) = (1, true);
-    for character in text.chars() {
-        let code = u32::from(character);
-        match character {
-            '\n' => {
-                line += 1;
-                in_indent = true;
-                continue;
-            }
-            '\t' if in_indent => return Err(YamlError::Tab { line }),
-            '\r' => return Err(YamlError::CarriageReturn { line }),
-            '\u{feff}' => return Err(YamlError::ByteOrderMark { line }),
-            '\u{85}' | '\u{2028}' | '\u{2029}' => return Err(YamlError::UnicodeLineBreak { line, code }),
-            '\t' | ' ' => (),
-            _ if character.is_control() => return Err(YamlError::ControlCharacter { line, code }),
-            _ => (),
-        }
-        in_indent &= character == ' ';
-    }
-    Ok(text)
-}
-
-/// 1-based line of what follows `before`.
-fn line_of(before: &[u8]) -> usize {
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Collects the parser's events into nodes.
