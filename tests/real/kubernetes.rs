@@ -41,9 +41,7 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// The folder of the programs; `None` when this machine has none and the test cannot run.
 pub fn programs() -> Option<PathBuf> {
-    env::var_os(PROGRAMS)
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from)
+    env::var_os(PROGRAMS).filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// A live node; everything it started ends when it is dropped, also when the test is killed.
@@ -71,9 +69,8 @@ impl Node {
     /// # Errors
     /// As [`Node::start`], and those of `change`.
     pub async fn start_with(change: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
-        let programs = programs().ok_or_else(|| {
-            format!("{PROGRAMS} is not set; run tests/setup and source its environment")
-        })?;
+        let programs =
+            programs().ok_or_else(|| format!("{PROGRAMS} is not set; run tests/setup and source its environment"))?;
         let place = PLACES.acquire().await?;
         let folder = tempfile::Builder::new().prefix("irsad-node-").tempdir()?;
         let root = folder.path().join("root");
@@ -86,30 +83,16 @@ impl Node {
             .replace("192.0.2.10", "127.0.0.1")
             .replace("6443", &port.to_string())
             .replace("127.0.0.1:2379", &format!("127.0.0.1:{etcd_port}"));
-        write_private(
-            &root.join("etc/kubernetes/manifests/kube-apiserver.yaml"),
-            &manifest,
-        )?;
+        write_private(&root.join("etc/kubernetes/manifests/kube-apiserver.yaml"), &manifest)?;
         change(&root)?;
         let kubelet = Kubelet::start(Setup {
             manifests: root.join("etc/kubernetes/manifests"),
             programs: programs.clone(),
             logs: folder.path().join("logs"),
-            etcd: etcd(
-                folder.path(),
-                &root.join("etc/kubernetes/pki/etcd"),
-                etcd_port,
-                peer_port,
-            ),
+            etcd: etcd(folder.path(), &root.join("etc/kubernetes/pki/etcd"), etcd_port, peer_port),
             root,
         })?;
-        let node = Self {
-            kubelet,
-            folder,
-            programs,
-            port,
-            _place: place,
-        };
+        let node = Self { kubelet, folder, programs, port, _place: place };
         node.ready().await?;
         node.finish_as_kubeadm().await?;
         Ok(node)
@@ -122,8 +105,7 @@ impl Node {
 
     /// The API server's manifest.
     pub fn manifest(&self) -> PathBuf {
-        self.root()
-            .join("etc/kubernetes/manifests/kube-apiserver.yaml")
+        self.root().join("etc/kubernetes/manifests/kube-apiserver.yaml")
     }
 
     /// The administrator's kubeconfig, as kubeadm makes it.
@@ -148,11 +130,7 @@ impl Node {
 
     /// The last lines of the latest API server's log.
     pub fn log(&self) -> String {
-        let log = self
-            .starts()
-            .pop()
-            .and_then(|start| fs::read_to_string(start.log).ok())
-            .unwrap_or_default();
+        let log = self.starts().pop().and_then(|start| fs::read_to_string(start.log).ok()).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
@@ -166,10 +144,7 @@ impl Node {
     pub async fn settled(&self) -> Result<()> {
         // The scan that runs now may have read the folder before the edit.
         let enough = self.kubelet.record().scans + 2;
-        self.wait_for("the manifest folder to be read", |record| {
-            record.scans >= enough
-        })
-        .await
+        self.wait_for("the manifest folder to be read", |record| record.scans >= enough).await
     }
 
     /// Waits until the API server that the manifest folder asks for now runs and is ready.
@@ -182,19 +157,12 @@ impl Node {
         while Instant::now() < until {
             let pid = self.kubelet.record().running;
             // The same process before and after: an old one that is just ending may still answer.
-            if pid.is_some()
-                && self.get("/readyz").await.is_ok()
-                && self.kubelet.record().running == pid
-            {
+            if pid.is_some() && self.get("/readyz").await.is_ok() && self.kubelet.record().running == pid {
                 return Ok(());
             }
             sleep(TICK).await;
         }
-        Err(format!(
-            "the API server is not ready after {LIMIT:?}:\n{}",
-            self.log()
-        )
-        .into())
+        Err(format!("the API server is not ready after {LIMIT:?}:\n{}", self.log()).into())
     }
 
     /// Waits until the API server was started `count` times in all, the first start included.
@@ -202,10 +170,7 @@ impl Node {
     /// # Errors
     /// When that takes longer than a minute.
     pub async fn started(&self, count: usize) -> Result<()> {
-        self.wait_for(&format!("start {count} of the API server"), |record| {
-            record.starts.len() >= count
-        })
-        .await
+        self.wait_for(&format!("start {count} of the API server"), |record| record.starts.len() >= count).await
     }
 
     /// Waits until the API server ended by itself `count` times in all.
@@ -213,10 +178,7 @@ impl Node {
     /// # Errors
     /// When that takes longer than a minute.
     pub async fn failed(&self, count: usize) -> Result<()> {
-        self.wait_for(&format!("failure {count} of the API server"), |record| {
-            record.failures >= count
-        })
-        .await
+        self.wait_for(&format!("failure {count} of the API server"), |record| record.failures >= count).await
     }
 
     /// A token of `kube-system/default` for one audience, or with none for the API server's own.
@@ -225,11 +187,7 @@ impl Node {
     /// When the API server refuses; the message is kubectl's.
     pub async fn mint(&self, audience: Option<&str>) -> Result<String> {
         let mut arguments = vec!["create", "token", "default", "--namespace=kube-system"];
-        arguments.extend(
-            audience
-                .iter()
-                .flat_map(|audience| ["--audience", audience]),
-        );
+        arguments.extend(audience.iter().flat_map(|audience| ["--audience", audience]));
         Ok(self.kubectl(&arguments).await?.trim().to_owned())
     }
 
@@ -240,15 +198,7 @@ impl Node {
     pub async fn accepts(&self, token: &str) -> Result<bool> {
         let authority = self.root().join("etc/kubernetes/pki/ca.crt");
         let mut command = self.kubectl_command(Path::new("/dev/null"));
-        command
-            .args([
-                "--server",
-                &self.url(),
-                "--token",
-                token,
-                "--certificate-authority",
-            ])
-            .arg(authority);
+        command.args(["--server", &self.url(), "--token", token, "--certificate-authority"]).arg(authority);
         match said(command.args(["auth", "whoami"])).await {
             Ok(_) => Ok(true),
             Err(error) if error.to_string().contains("Unauthorized") => Ok(false),
@@ -261,11 +211,7 @@ impl Node {
     /// # Errors
     /// When the answer is not 200; the message is kubectl's.
     pub async fn get(&self, path: &str) -> Result<String> {
-        said(
-            self.kubectl_command(&self.super_admin())
-                .args(["get", "--raw", path]),
-        )
-        .await
+        said(self.kubectl_command(&self.super_admin()).args(["get", "--raw", path])).await
     }
 
     /// Runs kubectl as the administrator of [`Node::kubeconfig`] and returns what it printed.
@@ -278,13 +224,8 @@ impl Node {
 
     fn kubectl_command(&self, kubeconfig: &Path) -> Command {
         let mut command = Command::new(self.programs.join("kubectl"));
-        command
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .args(["--request-timeout", "10s"]);
-        command
-            .env("KUBECACHEDIR", self.folder.path().join("kubectl-cache"))
-            .env_remove("KUBECONFIG");
+        command.arg("--kubeconfig").arg(kubeconfig).args(["--request-timeout", "10s"]);
+        command.env("KUBECACHEDIR", self.folder.path().join("kubectl-cache")).env_remove("KUBECONFIG");
         command
     }
 
@@ -298,12 +239,8 @@ impl Node {
         fs::write(&manifests, OBJECTS)?;
         let until = Instant::now() + LIMIT;
         loop {
-            let applied = said(
-                self.kubectl_command(&self.super_admin())
-                    .args(["apply", "--filename"])
-                    .arg(&manifests),
-            )
-            .await;
+            let applied =
+                said(self.kubectl_command(&self.super_admin()).args(["apply", "--filename"]).arg(&manifests)).await;
             // The namespace is made by the API server itself, shortly after it is ready.
             if applied.is_ok() || Instant::now() >= until {
                 return applied.map(drop);
@@ -316,12 +253,7 @@ impl Node {
         let until = Instant::now() + LIMIT;
         while !arrived(&self.kubelet.record()) {
             if Instant::now() >= until {
-                return Err(format!(
-                    "waited {LIMIT:?} for {what}; {:?}\n{}",
-                    self.kubelet.record(),
-                    self.log()
-                )
-                .into());
+                return Err(format!("waited {LIMIT:?} for {what}; {:?}\n{}", self.kubelet.record(), self.log()).into());
             }
             sleep(TICK).await;
         }
@@ -355,17 +287,9 @@ async fn kubeadm(programs: &Path, folder: &Path, port: u16) -> Result<()> {
         kubernetes.join("pki").display()
     );
     fs::write(&configuration, text)?;
-    for phase in [
-        ["certs", "all"],
-        ["kubeconfig", "admin"],
-        ["kubeconfig", "super-admin"],
-    ] {
+    for phase in [["certs", "all"], ["kubeconfig", "admin"], ["kubeconfig", "super-admin"]] {
         let mut command = Command::new(programs.join("kubeadm"));
-        command
-            .args(["init", "phase"])
-            .args(phase)
-            .arg("--config")
-            .arg(&configuration);
+        command.args(["init", "phase"]).args(phase).arg("--config").arg(&configuration);
         if phase[0] == "kubeconfig" {
             command.arg("--kubeconfig-dir").arg(&kubernetes);
         }
@@ -376,10 +300,7 @@ async fn kubeadm(programs: &Path, folder: &Path, port: u16) -> Result<()> {
 
 /// One member, with the certificates kubeadm made for it.
 fn etcd(folder: &Path, pki: &Path, port: u16, peer_port: u16) -> Vec<String> {
-    let (client, peer) = (
-        format!("https://127.0.0.1:{port}"),
-        format!("http://127.0.0.1:{peer_port}"),
-    );
+    let (client, peer) = (format!("https://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
     let pki = pki.display();
     vec![
         format!("--data-dir={}/etcd", folder.display()),
@@ -422,21 +343,12 @@ fn free_ports() -> Result<[u16; 3]> {
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    Ok(fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(text.as_bytes())?)
+    Ok(fs::File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?)
 }
 
 /// Runs a program to its end and returns what it printed; its error is what it said on stderr.
 async fn said(command: &mut Command) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.kill_on_drop(true).output().await?;
+    let Output { status, stdout, stderr } = command.kill_on_drop(true).output().await?;
     if status.success() {
         return Ok(String::from_utf8(stdout)?);
     }
@@ -467,10 +379,7 @@ mod tests {
     }
 
     fn part(token: &str, index: usize) -> Result<Value> {
-        let part = token
-            .split('.')
-            .nth(index)
-            .ok_or("a token has three parts")?;
+        let part = token.split('.').nth(index).ok_or("a token has three parts")?;
         Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part)?)?)
     }
 
@@ -481,16 +390,10 @@ mod tests {
         };
         let token = node.mint(Some("sts.amazonaws.com")).await?;
         assert_eq!(part(&token, 1)?["iss"], KUBEADM_ISSUER);
-        assert_eq!(
-            part(&token, 1)?["aud"],
-            serde_json::json!(["sts.amazonaws.com"])
-        );
+        assert_eq!(part(&token, 1)?["aud"], serde_json::json!(["sts.amazonaws.com"]));
         let jwks: Value = serde_json::from_str(&node.get("/openid/v1/jwks").await?)?;
         assert_eq!(part(&token, 0)?["kid"], jwks["keys"][0]["kid"]);
-        assert!(
-            !node.accepts(&token).await?,
-            "a token for STS is none for the API"
-        );
+        assert!(!node.accepts(&token).await?, "a token for STS is none for the API");
         assert!(node.accepts(&node.mint(None).await?).await?);
         assert_eq!(node.starts().len(), 1);
         Ok(())
@@ -506,10 +409,7 @@ mod tests {
         node.settled().await?;
         assert_eq!(node.starts().len(), 1, "a comment is not part of the pod");
 
-        let annotated = before.replace(
-            "  annotations:\n",
-            "  annotations:\n    irsad/applied: \"1\"\n",
-        );
+        let annotated = before.replace("  annotations:\n", "  annotations:\n    irsad/applied: \"1\"\n");
         assert_ne!(annotated, before);
         replace(&node, &annotated)?;
         node.ready().await?;
@@ -521,28 +421,18 @@ mod tests {
 
         let ours = "https://oidc.example.com";
         let flag = "    - --service-account-issuer=";
-        replace(
-            &node,
-            &annotated.replace(flag, &format!("{flag}{ours}\n{flag}")),
-        )?;
+        replace(&node, &annotated.replace(flag, &format!("{flag}{ours}\n{flag}")))?;
         node.ready().await?;
         assert_eq!(node.starts().len(), 3);
         let token = node.mint(None).await?;
         assert_eq!(part(&token, 1)?["iss"], ours);
-        assert_eq!(
-            part(&token, 1)?["aud"],
-            serde_json::json!([ours, KUBEADM_ISSUER])
-        );
-        assert_eq!(
-            node.seen(),
-            BTreeSet::from(["kube-apiserver.yaml".to_owned()])
-        );
+        assert_eq!(part(&token, 1)?["aud"], serde_json::json!([ours, KUBEADM_ISSUER]));
+        assert_eq!(node.seen(), BTreeSet::from(["kube-apiserver.yaml".to_owned()]));
         Ok(())
     }
 
     #[tokio::test]
-    async fn broken_missing_and_refused_manifests_stop_the_api_server_until_it_is_put_right()
-    -> Result<()> {
+    async fn broken_missing_and_refused_manifests_stop_the_api_server_until_it_is_put_right() -> Result<()> {
         let Some(node) = node().await? else {
             return Ok(());
         };
@@ -557,23 +447,14 @@ mod tests {
         node.ready().await?;
         assert_eq!(node.starts().len(), 2);
 
-        replace(
-            &node,
-            &before.replace(
-                "--service-account-issuer=",
-                "--service-account-issuer=not a url:%%",
-            ),
-        )?;
+        replace(&node, &before.replace("--service-account-issuer=", "--service-account-issuer=not a url:%%"))?;
         node.failed(2).await?;
         assert!(node.log().contains("was not a valid URL"), "{}", node.log());
         assert!(node.get("/readyz").await.is_err());
         replace(&node, &before)?;
         node.ready().await?;
         let starts = node.starts();
-        assert!(
-            starts.len() >= 5,
-            "the refused one is tried again with back-off: {starts:?}"
-        );
+        assert!(starts.len() >= 5, "the refused one is tried again with back-off: {starts:?}");
 
         fs::remove_file(node.manifest())?;
         node.settled().await?;
@@ -587,28 +468,15 @@ mod tests {
             return Ok(());
         };
         let before = fs::read_to_string(node.manifest())?;
-        fs::write(
-            node.root().join("etc/kubernetes/manifests/.hidden"),
-            &before,
-        )?;
-        fs::write(
-            node.root()
-                .join("etc/kubernetes/manifests/kube-apiserver.yaml.bak"),
-            &before,
-        )?;
+        fs::write(node.root().join("etc/kubernetes/manifests/.hidden"), &before)?;
+        fs::write(node.root().join("etc/kubernetes/manifests/kube-apiserver.yaml.bak"), &before)?;
         node.settled().await?;
         assert_eq!(node.starts().len(), 1);
         assert_eq!(
             node.seen(),
-            BTreeSet::from([
-                "kube-apiserver.yaml".to_owned(),
-                "kube-apiserver.yaml.bak".to_owned()
-            ])
+            BTreeSet::from(["kube-apiserver.yaml".to_owned(), "kube-apiserver.yaml.bak".to_owned()])
         );
-        replace(
-            &node,
-            &before.replace("  labels:\n", "  labels:\n    edited: \"1\"\n"),
-        )?;
+        replace(&node, &before.replace("  labels:\n", "  labels:\n    edited: \"1\"\n"))?;
         node.started(2).await?;
         assert_eq!(node.starts()[1].file, "kube-apiserver.yaml.bak");
         Ok(())
@@ -631,23 +499,13 @@ mod tests {
         let Some(node) = node().await? else {
             return Ok(());
         };
-        fs::copy(
-            node.root().join("etc/kubernetes/pki/sa.pub"),
-            node.root().join("etc/kubernetes/elsewhere.pub"),
-        )?;
+        fs::copy(node.root().join("etc/kubernetes/pki/sa.pub"), node.root().join("etc/kubernetes/elsewhere.pub"))?;
         let flag = "--service-account-key-file=/etc/kubernetes/";
-        let text = fs::read_to_string(node.manifest())?.replace(
-            &format!("{flag}pki/sa.pub"),
-            &format!("{flag}elsewhere.pub"),
-        );
+        let text =
+            fs::read_to_string(node.manifest())?.replace(&format!("{flag}pki/sa.pub"), &format!("{flag}elsewhere.pub"));
         replace(&node, &text)?;
         node.failed(1).await?;
-        assert!(
-            node.log()
-                .contains("elsewhere.pub: no such file or directory"),
-            "{}",
-            node.log()
-        );
+        assert!(node.log().contains("elsewhere.pub: no such file or directory"), "{}", node.log());
         Ok(())
     }
 }

@@ -23,36 +23,16 @@ pub async fn verify(
     audience: &str,
     documents: &str,
 ) -> Result<std::result::Result<Value, String>> {
-    let python = env::var_os(PYTHON).ok_or_else(|| {
-        format!("{PYTHON} is not set; run tests/setup and source its environment")
-    })?;
+    let python = env::var_os(PYTHON)
+        .ok_or_else(|| format!("{PYTHON} is not set; run tests/setup and source its environment"))?;
     let mut command = Command::new(python);
-    command.arg(Path::new(CLIENT)).args([
-        "--issuer",
-        issuer,
-        "--audience",
-        audience,
-        "--documents",
-        documents,
-    ]);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.arg(Path::new(CLIENT)).args(["--issuer", issuer, "--audience", audience, "--documents", documents]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut client = command.spawn()?;
-    client
-        .stdin
-        .take()
-        .ok_or("the client has no standard input")?
-        .write_all(token.as_bytes())
-        .await?;
+    client.stdin.take().ok_or("the client has no standard input")?.write_all(token.as_bytes()).await?;
     let output = client.wait_with_output().await?;
     let said = String::from_utf8_lossy(&output.stderr);
-    match (
-        output.status.success(),
-        said.trim().strip_prefix("refused: "),
-    ) {
+    match (output.status.success(), said.trim().strip_prefix("refused: ")) {
         (true, _) => Ok(Ok(serde_json::from_slice(&output.stdout)?)),
         (false, Some(reason)) => Ok(Err(reason.to_owned())),
         (false, None) => Err(format!("{}: {}", output.status, said.trim()).into()),
@@ -75,10 +55,7 @@ mod tests {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
         });
-        for (path, document) in [
-            (".well-known/openid-configuration", &discovery),
-            ("openid/v1/jwks", jwks),
-        ] {
+        for (path, document) in [(".well-known/openid-configuration", &discovery), ("openid/v1/jwks", jwks)] {
             let path = folder.join(path);
             fs::create_dir_all(path.parent().ok_or("a document stands in a folder")?)?;
             fs::write(path, document.to_string().replace(change.0, change.1))?;
@@ -107,28 +84,11 @@ mod tests {
         assert_eq!(claims["sub"], "system:serviceaccount:kube-system:default");
 
         let other = node.mint(Some("vault")).await?;
-        let (signed, signature) = (
-            token.rsplit_once('.').map(|it| it.0),
-            other.rsplit_once('.').map(|it| it.1),
-        );
-        let tampered = format!(
-            "{}.{}",
-            signed.unwrap_or_default(),
-            signature.unwrap_or_default()
-        );
+        let (signed, signature) = (token.rsplit_once('.').map(|it| it.0), other.rsplit_once('.').map(|it| it.1));
+        let tampered = format!("{}.{}", signed.unwrap_or_default(), signature.unwrap_or_default());
         let refused = [
-            (
-                &token,
-                "vault",
-                ("", ""),
-                "Audience doesn't match".to_owned(),
-            ),
-            (
-                &tampered,
-                "sts.amazonaws.com",
-                ("", ""),
-                "Signature verification failed".to_owned(),
-            ),
+            (&token, "vault", ("", ""), "Audience doesn't match".to_owned()),
+            (&tampered, "sts.amazonaws.com", ("", ""), "Signature verification failed".to_owned()),
             (
                 &token,
                 "sts.amazonaws.com",
@@ -145,8 +105,7 @@ mod tests {
                 &token,
                 "sts.amazonaws.com",
                 ("[\"RS256\"]", "[\"ES256\"]"),
-                "the token's algorithm RS256 is not in id_token_signing_alg_values_supported"
-                    .to_owned(),
+                "the token's algorithm RS256 is not in id_token_signing_alg_values_supported".to_owned(),
             ),
             (
                 &token,

@@ -92,11 +92,8 @@ impl Kubelet {
     /// When the folder cannot be watched; then nothing runs. That etcd or the API server does not start shows in the record and the logs.
     pub fn start(setup: Setup) -> io::Result<Self> {
         let inotify = Inotify::init()?;
-        let mask = WatchMask::CREATE
-            | WatchMask::MODIFY
-            | WatchMask::MOVED_TO
-            | WatchMask::DELETE
-            | WatchMask::MOVED_FROM;
+        let mask =
+            WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVED_FROM;
         inotify.watches().add(&setup.manifests, mask)?;
         let (record, stop) = (Arc::default(), Arc::default());
         let node = Node {
@@ -110,11 +107,7 @@ impl Kubelet {
         };
         let stopped = Arc::clone(&stop);
         let thread = Some(thread::spawn(move || node.run(&stopped)));
-        Ok(Self {
-            record,
-            stop,
-            thread,
-        })
+        Ok(Self { record, stop, thread })
     }
 
     /// What happened so far.
@@ -144,66 +137,42 @@ impl Pod {
     /// Reads a file as kubelet does; `None` when it would refuse it, or when it is no API server.
     fn read(manifests: &Path, file: &str) -> Option<Self> {
         let object: Value = serde_yaml::from_slice(&fs::read(manifests.join(file)).ok()?).ok()?;
-        let pod = Self {
-            file: file.to_owned(),
-            object,
-        };
+        let pod = Self { file: file.to_owned(), object };
         let complete = pod.object["kind"] == "Pod" && pod.object["metadata"]["name"].is_string();
         (complete && pod.flags().is_some()).then_some(pod)
     }
 
     fn container(&self) -> Option<&Value> {
-        self.object["spec"]["containers"]
-            .as_array()?
-            .iter()
-            .find(|container| container["name"] == "kube-apiserver")
+        self.object["spec"]["containers"].as_array()?.iter().find(|container| container["name"] == "kube-apiserver")
     }
 
     /// What stands behind the program in `command` and `args` together: kops starts it through another one.
     fn flags(&self) -> Option<Vec<&str>> {
         let container = self.container()?;
-        let words = ["command", "args"]
-            .iter()
-            .filter_map(|field| container[field].as_array())
-            .flatten();
+        let words = ["command", "args"].iter().filter_map(|field| container[field].as_array()).flatten();
         let words = words.map(Value::as_str).collect::<Option<Vec<_>>>()?;
-        let program = words.iter().position(|word| {
-            Path::new(word)
-                .file_name()
-                .is_some_and(|name| name == "kube-apiserver")
-        })?;
+        let program =
+            words.iter().position(|word| Path::new(word).file_name().is_some_and(|name| name == "kube-apiserver"))?;
         Some(words[program + 1..].to_vec())
     }
 
     /// Where each mounted path of the container stands on the host.
     fn mounts(&self) -> Vec<(&str, &str)> {
-        let volumes = self.object["spec"]["volumes"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let volumes = self.object["spec"]["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let host_path = |name: &Value| {
-            volumes
-                .iter()
-                .find(|volume| volume["name"] == *name)
-                .and_then(|volume| volume["hostPath"]["path"].as_str())
+            volumes.iter().find(|volume| volume["name"] == *name).and_then(|volume| volume["hostPath"]["path"].as_str())
         };
-        let mounts = self
-            .container()
-            .and_then(|container| container["volumeMounts"].as_array());
+        let mounts = self.container().and_then(|container| container["volumeMounts"].as_array());
         let mounts = mounts.map(Vec::as_slice).unwrap_or_default().iter();
-        mounts
-            .filter_map(|mount| Some((mount["mountPath"].as_str()?, host_path(&mount["name"])?)))
-            .collect()
+        mounts.filter_map(|mount| Some((mount["mountPath"].as_str()?, host_path(&mount["name"])?))).collect()
     }
 
     fn argv(&self, setup: &Setup) -> Vec<String> {
         let mounts = self.mounts();
         let mut argv = vec![setup.programs.join("kube-apiserver").display().to_string()];
-        argv.extend(self.flags().unwrap_or_default().into_iter().map(|flag| {
-            match flag.split_once('=') {
-                Some((name, value)) => format!("{name}={}", on_host(&setup.root, &mounts, value)),
-                None => on_host(&setup.root, &mounts, flag),
-            }
+        argv.extend(self.flags().unwrap_or_default().into_iter().map(|flag| match flag.split_once('=') {
+            Some((name, value)) => format!("{name}={}", on_host(&setup.root, &mounts, value)),
+            None => on_host(&setup.root, &mounts, flag),
         }));
         argv
     }
@@ -211,27 +180,13 @@ impl Pod {
 
 /// The path outside the container for a flag's value; values that are no path of a node stay as they are.
 fn on_host(root: &Path, mounts: &[(&str, &str)], value: &str) -> String {
-    if !["/etc/", "/srv/", "/var/"]
-        .iter()
-        .any(|prefix| value.starts_with(prefix))
-    {
+    if !["/etc/", "/srv/", "/var/"].iter().any(|prefix| value.starts_with(prefix)) {
         return value.to_owned();
     }
-    let below = |mount: &str| {
-        Path::new(value)
-            .strip_prefix(mount)
-            .ok()
-            .map(Path::to_owned)
-    };
-    let mounted = mounts
-        .iter()
-        .filter_map(|(inside, outside)| Some((inside.len(), outside, below(inside)?)));
+    let below = |mount: &str| Path::new(value).strip_prefix(mount).ok().map(Path::to_owned);
+    let mounted = mounts.iter().filter_map(|(inside, outside)| Some((inside.len(), outside, below(inside)?)));
     match mounted.max_by_key(|(depth, ..)| *depth) {
-        Some((_, outside, rest)) => root
-            .join(outside.trim_start_matches('/'))
-            .join(rest)
-            .display()
-            .to_string(),
+        Some((_, outside, rest)) => root.join(outside.trim_start_matches('/')).join(rest).display().to_string(),
         // As in a container: what is not mounted is not there, however real it is on the node.
         None => format!("{}/not-mounted{value}", root.display()),
     }
@@ -266,12 +221,7 @@ struct Node {
 
 impl Node {
     fn run(mut self, stop: &AtomicBool) {
-        self.etcd = spawn(
-            &self.setup.programs.join("etcd"),
-            &self.setup.etcd,
-            &self.setup.logs.join("etcd.log"),
-        )
-        .ok();
+        self.etcd = spawn(&self.setup.programs.join("etcd"), &self.setup.etcd, &self.setup.logs.join("etcd.log")).ok();
         let mut next_scan = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             self.read_events();
@@ -296,9 +246,7 @@ impl Node {
         let Ok(events) = self.inotify.read_events(&mut buffer) else {
             return;
         };
-        let names: Vec<_> = events
-            .filter_map(|event| event.name?.to_str().map(str::to_owned))
-            .collect();
+        let names: Vec<_> = events.filter_map(|event| event.name?.to_str().map(str::to_owned)).collect();
         for name in names.into_iter().filter(|name| !name.starts_with('.')) {
             if let Some(pod) = Pod::read(&self.setup.manifests, &name) {
                 self.arrive(pod);
@@ -310,18 +258,11 @@ impl Node {
     }
 
     fn scan(&mut self) {
-        let entries = fs::read_dir(&self.setup.manifests)
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = fs::read_dir(&self.setup.manifests).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let names: BTreeSet<_> = names.filter(|name| !name.starts_with('.')).collect();
-        let pods: Vec<_> = names
-            .iter()
-            .filter_map(|name| Pod::read(&self.setup.manifests, name))
-            .collect();
-        self.pods
-            .retain(|known| pods.iter().any(|pod| pod.file == known.file));
+        let pods: Vec<_> = names.iter().filter_map(|name| Pod::read(&self.setup.manifests, name)).collect();
+        self.pods.retain(|known| pods.iter().any(|pod| pod.file == known.file));
         pods.into_iter().for_each(|pod| self.arrive(pod));
         lock(&self.record).seen.extend(names);
     }
@@ -334,25 +275,16 @@ impl Node {
     }
 
     fn act(&mut self) {
-        if let Some(running) = self
-            .running
-            .take_if(|running| !self.pods.contains(&running.pod))
-        {
+        if let Some(running) = self.running.take_if(|running| !self.pods.contains(&running.pod)) {
             lock(&self.record).running = None;
             end(running.process, GRACE);
         }
-        if let Some(running) = self
-            .running
-            .take_if(|running| !matches!(running.process.try_wait(), Ok(None)))
-        {
+        if let Some(running) = self.running.take_if(|running| !matches!(running.process.try_wait(), Ok(None))) {
             self.failed(running.pod);
         }
         if self.running.is_none()
             && let Some(pod) = self.pods.first().cloned()
-            && !self
-                .hold
-                .as_ref()
-                .is_some_and(|hold| hold.pod == pod && Instant::now() < hold.until)
+            && !self.hold.as_ref().is_some_and(|hold| hold.pod == pod && Instant::now() < hold.until)
         {
             self.start(pod);
         }
@@ -361,38 +293,21 @@ impl Node {
     fn start(&mut self, pod: Pod) {
         let argv = pod.argv(&self.setup);
         let mut record = lock(&self.record);
-        let log = self
-            .setup
-            .logs
-            .join(format!("kube-apiserver-{}.log", record.starts.len() + 1));
+        let log = self.setup.logs.join(format!("kube-apiserver-{}.log", record.starts.len() + 1));
         let Ok(process) = spawn(Path::new(&argv[0]), &argv[1..], &log) else {
             drop(record);
             return self.failed(pod);
         };
         let pid = process.id();
         record.running = Some(pid);
-        record.starts.push(Start {
-            pid,
-            at: SystemTime::now(),
-            argv,
-            file: pod.file.clone(),
-            log,
-        });
+        record.starts.push(Start { pid, at: SystemTime::now(), argv, file: pod.file.clone(), log });
         self.running = Some(Running { pod, process });
     }
 
     fn failed(&mut self, pod: Pod) {
-        let before = self
-            .hold
-            .take()
-            .filter(|hold| hold.pod == pod)
-            .map(|hold| hold.wait * 2);
+        let before = self.hold.take().filter(|hold| hold.pod == pod).map(|hold| hold.wait * 2);
         let wait = before.unwrap_or(BACK_OFF.0).min(BACK_OFF.1);
-        self.hold = Some(Hold {
-            pod,
-            until: Instant::now() + wait,
-            wait,
-        });
+        self.hold = Some(Hold { pod, until: Instant::now() + wait, wait });
         let mut record = lock(&self.record);
         record.running = None;
         record.failures += 1;
@@ -408,12 +323,7 @@ fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Child> 
     } else {
         Command::new(program)
     };
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 
 /// Asks a process to end, waits, then ends it.
@@ -421,10 +331,7 @@ fn end(mut process: Child, grace: Duration) {
     let until = Instant::now() + grace;
     if !grace.is_zero() {
         // The shell's own `kill`: a small machine may lack the program. A process that is gone already is fine.
-        let _ = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", process.id())])
-            .stderr(Stdio::null())
-            .status();
+        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", process.id())]).stderr(Stdio::null()).status();
     }
     while Instant::now() < until && matches!(process.try_wait(), Ok(None)) {
         thread::sleep(TICK);
