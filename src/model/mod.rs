@@ -4,6 +4,7 @@
 
 pub mod file;
 pub mod issuer;
+pub mod kubeadm;
 pub mod location;
 pub mod manifest;
 pub mod probe;

@@ -12,63 +12,70 @@ use crate::model::yaml;
 
 /// Holds if the new text says what is desired and, apart from that, means exactly what the old one means.
 pub(super) fn prove(old: &Manifest, text: &str, desired: &Desired) -> Result<(), ManifestError> {
-    let new = Manifest::parse(text.as_bytes())?;
-    let says = new.issuers == desired.issuers
-        && desired.jwks_uri.as_deref().is_none_or(|uri| new.jwks_uri() == Some(uri))
-        && desired.api_audiences.as_deref().is_none_or(|list| new.api_audiences() == Some(list))
-        && desired.applied.as_deref().is_none_or(|applied| new.annotation(APPLIED_ANNOTATION) == Some(applied));
-    if !says {
-        return Err(ManifestError::Unproven { what: "the wanted flags" });
+    // What was written must also be readable for the next edit.
+    Manifest::parse(text.as_bytes())?;
+    let (mut before, mut after) = (pod(&old.text)?, pod(text)?);
+    take_flag(&mut before, ISSUER);
+    let mut says = take_flag(&mut after, ISSUER) == desired.issuers;
+    if let Some(uri) = &desired.jwks_uri {
+        // Earlier ones have no effect and stay.
+        let (mut old_uris, mut new_uris) = (take_flag(&mut before, JWKS_URI), take_flag(&mut after, JWKS_URI));
+        old_uris.pop();
+        says &= new_uris.pop().as_ref() == Some(uri) && old_uris == new_uris;
     }
-    if without_ours(&old.text, desired)? != without_ours(text, desired)? {
-        return Err(ManifestError::Unproven { what: "other parts of the Pod" });
+    if let Some(audiences) = &desired.api_audiences {
+        take_flag(&mut before, API_AUDIENCES);
+        let lists = take_flag(&mut after, API_AUDIENCES);
+        says &= lists.iter().filter(|list| !list.is_empty()).flat_map(|list| list.split(',')).eq(audiences);
     }
-    Ok(())
+    if let Some(applied) = &desired.applied {
+        take_applied(&mut before);
+        says &= take_applied(&mut after) == Some(Value::String(applied.clone()));
+    }
+    match (says, before == after) {
+        (false, _) => Err(ManifestError::Unproven { what: "the wanted flags" }),
+        (true, false) => Err(ManifestError::Unproven { what: "other parts of the Pod" }),
+        (true, true) => Ok(()),
+    }
 }
 
-/// The Pod as the second YAML reader sees it, without what the edit may change.
-fn without_ours(text: &str, desired: &Desired) -> Result<Vec<Value>, ManifestError> {
-    let mut values = yaml::parse(text.as_bytes(), &LIMITS)?.values()?;
-    let mut names = vec![ISSUER];
-    names.extend(desired.jwks_uri.as_ref().map(|_| JWKS_URI));
-    names.extend(desired.api_audiences.as_ref().map(|_| API_AUDIENCES));
-    for pod in &mut values {
-        let containers = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
-        for container in containers.into_iter().flatten().filter(|container| container["name"] == CONTAINER) {
-            for list in ["command", "args"] {
-                drop_flags(container.get_mut(list), &names);
-            }
-        }
-        if let Some(metadata) =
-            pod.get_mut("metadata").and_then(Value::as_object_mut).filter(|_| desired.applied.is_some())
-        {
-            drop_applied(metadata);
+/// The Pod as the second YAML reader sees it.
+fn pod(text: &str) -> Result<Vec<Value>, ManifestError> {
+    Ok(yaml::parse(text.as_bytes(), &LIMITS)?.values()?)
+}
+
+/// Takes a flag out of the kube-apiserver container and returns its values in order.
+fn take_flag(pod: &mut [Value], flag: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    let containers = pod.iter_mut().filter_map(|pod| pod.pointer_mut("/spec/containers")?.as_array_mut()).flatten();
+    for container in containers.filter(|container| container["name"] == CONTAINER) {
+        for list in ["command", "args"] {
+            let Some(entries) = container.get_mut(list).and_then(Value::as_array_mut) else { continue };
+            let mut value_follows = false;
+            entries.retain(|entry| {
+                let text = entry.as_str().unwrap_or_default();
+                if std::mem::take(&mut value_follows) {
+                    values.push(text.to_owned());
+                    return false;
+                }
+                let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+                let ours = name.strip_prefix("--").is_some_and(|name| name.replace('_', "-") == flag);
+                values.extend(value.filter(|_| ours).map(str::to_owned));
+                value_follows = ours && value.is_none();
+                !ours
+            });
         }
     }
-    Ok(values)
+    values
 }
 
-fn drop_flags(list: Option<&mut Value>, names: &[&str]) {
-    let Some(list) = list.and_then(Value::as_array_mut) else { return };
-    let mut value_follows = false;
-    list.retain(|entry| {
-        let text = entry.as_str().unwrap_or_default();
-        if std::mem::take(&mut value_follows) {
-            return false;
-        }
-        let (name, has_value) = text.split_once('=').map_or((text, false), |(name, _)| (name, true));
-        let ours = name.strip_prefix("--").is_some_and(|name| names.contains(&name.replace('_', "-").as_str()));
-        value_follows = ours && !has_value;
-        !ours
-    });
-}
-
-fn drop_applied(metadata: &mut Map<String, Value>) {
+/// Takes our annotation out and returns it; empty annotations mean as much as none.
+fn take_applied(pod: &mut [Value]) -> Option<Value> {
+    let metadata = pod.first_mut()?.get_mut("metadata")?.as_object_mut()?;
     let annotations = metadata.entry("annotations").or_insert(Value::Null);
-    if let Some(annotations) = annotations.as_object_mut() {
-        annotations.remove(APPLIED_ANNOTATION);
-    }
+    let applied = annotations.as_object_mut().and_then(|annotations| annotations.remove(APPLIED_ANNOTATION));
     if annotations.is_null() || annotations.as_object().is_some_and(Map::is_empty) {
         metadata.remove("annotations");
     }
+    applied
 }
