@@ -1,5 +1,7 @@
 //! For every manifest of a large family the edit is exact or refused; for arbitrary bytes it is at least no panic.
 
+use std::error::Error;
+
 use irsad::model::{
     manifest::{Desired, Edited, Manifest, ManifestError},
     yaml::{self, Limits},
@@ -157,8 +159,11 @@ fn other_lines(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !ours(line)).collect()
 }
 
-/// The Pod without what may change, found in another way than the editor's own proof: over the words that kubelet starts.
-fn meaning(text: &str) -> Result<(Value, Vec<String>, Vec<String>), Box<dyn std::error::Error>> {
+/// The rest of the Pod, the issuers, and the other words that kubelet starts.
+type Meaning = (Value, Vec<String>, Vec<String>);
+
+/// What a manifest means, found in another way than the editor's own proof: over the words that kubelet starts.
+fn meaning(text: &str) -> Result<Meaning, Box<dyn Error>> {
     let stream = yaml::parse(text.as_bytes(), &Limits::PLAIN)?;
     let mut pod = stream.values()?.remove(0);
     let (mut issuers, mut others) = (Vec::new(), Vec::new());
@@ -231,7 +236,7 @@ proptest! {
         };
         prop_assert!(edited.is_changed() && edited.text().ends_with('\n'));
         prop_assert_eq!(other_lines(edited.text()), other_lines(&old));
-        let fail = |error: Box<dyn std::error::Error>| TestCaseError::fail(error.to_string());
+        let fail = |error: Box<dyn Error>| TestCaseError::fail(error.to_string());
         let (before, after) = (meaning(&old).map_err(fail)?, meaning(edited.text()).map_err(fail)?);
         prop_assert_eq!((before.0, before.2), (after.0, after.2));
         prop_assert_eq!(&after.1, &desired.issuers);
@@ -346,7 +351,7 @@ fn check_any(text: &[u8]) -> Result<(), TestCaseError> {
     };
     let Ok(edited) = edit(text, &desired) else { return Ok(()) };
     let old = std::str::from_utf8(text).map_err(|error| TestCaseError::fail(error.to_string()))?;
-    let fail = |error: Box<dyn std::error::Error>| TestCaseError::fail(error.to_string());
+    let fail = |error: Box<dyn Error>| TestCaseError::fail(error.to_string());
     let (before, after) = (meaning(old).map_err(fail)?, meaning(edited.text()).map_err(fail)?);
     prop_assert_eq!((before.0, before.2), (after.0, after.2));
     prop_assert_eq!(&after.1, &desired.issuers);

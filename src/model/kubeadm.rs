@@ -85,10 +85,9 @@ impl KubeadmConfig {
             let (first, line) = (first.place.line, second.place.line);
             return Err(KubeadmError::TwoClusterConfigurations { line, first });
         }
-        if cluster.is_none() && !roots().any(|root| kind(root) == "InitConfiguration") {
-            if let Some(join) = roots().find(|root| kind(root) == "JoinConfiguration") {
-                return Err(KubeadmError::JoinOnly { line: join.place.line });
-            }
+        let any = |wanted| roots().find(|root| kind(root) == wanted);
+        if let (None, None, Some(join)) = (cluster, any("InitConfiguration"), any("JoinConfiguration")) {
+            return Err(KubeadmError::JoinOnly { line: join.place.line });
         }
         let version = match cluster {
             Some(cluster) => version_of(cluster)?.ok_or(KubeadmError::UnknownVersion {

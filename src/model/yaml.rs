@@ -95,10 +95,15 @@ impl Stream<'_> {
     ///
     /// The second reader does not take the text.
     pub fn values(&self) -> Result<Vec<Value>, YamlError> {
-        let documents = serde_yaml::Deserializer::from_str(self.text);
-        let values: Result<Vec<Value>, _> = documents.map(Value::deserialize).collect();
-        values.map_err(|error| YamlError::Values { reason: error.to_string() })
+        values(self.text)
     }
+}
+
+/// What the documents of a text that [`parse`] has let through mean; see [`Stream::values`].
+pub(super) fn values(text: &str) -> Result<Vec<Value>, YamlError> {
+    let documents = serde_yaml::Deserializer::from_str(text);
+    let values: Result<Vec<Value>, _> = documents.map(Value::deserialize).collect();
+    values.map_err(|error| YamlError::Values { reason: error.to_string() })
 }
 
 /// Collects the parser's events into nodes.

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ApiVersion, KubeadmConfig, KubeadmError, LIMITS};
+use super::{ApiVersion, KubeadmConfig, KubeadmError};
 use crate::model::yaml;
 
 /// Holds if the new text says what is wanted and, apart from that, means exactly what the old one means.
@@ -29,7 +29,7 @@ pub(super) fn prove(old: &KubeadmConfig, text: &str, wanted: &[(&str, Vec<String
 
 /// The documents with content, as the second YAML reader sees them.
 fn documents(text: &str) -> Result<Vec<Value>, KubeadmError> {
-    let mut documents = yaml::parse(text.as_bytes(), &LIMITS)?.values()?;
+    let mut documents = yaml::values(text)?;
     documents.retain(|document| !document.is_null());
     Ok(documents)
 }
@@ -61,10 +61,9 @@ fn take_argument(documents: &mut [Value], name: &str) -> Vec<String> {
 /// An empty list of arguments means as much as none.
 fn drop_what_is_empty(documents: &mut [Value]) {
     for cluster in clusters(documents).filter_map(Value::as_object_mut) {
-        if let Some(api_server) = cluster.get_mut("apiServer").and_then(Value::as_object_mut) {
-            if api_server.get("extraArgs").is_some_and(is_empty) {
-                api_server.remove("extraArgs");
-            }
+        let api_server = cluster.get_mut("apiServer").and_then(Value::as_object_mut);
+        if let Some(api_server) = api_server.filter(|api_server| api_server.get("extraArgs").is_some_and(is_empty)) {
+            api_server.remove("extraArgs");
         }
         if cluster.get("apiServer").is_some_and(is_empty) {
             cluster.remove("apiServer");

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    APPLIED_ANNOTATION, CONTAINER, Desired, LIMITS, Manifest, ManifestError,
+    APPLIED_ANNOTATION, CONTAINER, Desired, Manifest, ManifestError,
     flags::{API_AUDIENCES, ISSUER, JWKS_URI},
 };
 use crate::model::yaml;
@@ -41,7 +41,7 @@ pub(super) fn prove(old: &Manifest, text: &str, desired: &Desired) -> Result<(),
 
 /// The Pod as the second YAML reader sees it.
 fn pod(text: &str) -> Result<Vec<Value>, ManifestError> {
-    Ok(yaml::parse(text.as_bytes(), &LIMITS)?.values()?)
+    Ok(yaml::values(text)?)
 }
 
 /// Takes a flag out of the kube-apiserver container and returns its values in order.

@@ -57,7 +57,7 @@ pub enum Content {
         /// How it was written.
         layout: Layout,
     },
-    /// `*name`; only where [`Limits::references`] allows it.
+    /// `*name`; only where [`Limits::references`](super::Limits::references) allows it.
     Alias,
 }
 
