@@ -188,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn line_ends_behind_a_value_only_if_spaces_and_a_comment_follow() {
+        for (text, expected) in
+            [("a\n", true), ("a", true), ("a  \n", true), ("a # c\n", true), ("a#c\n", false), ("a b\n", false)]
+        {
+            assert_eq!(line_ends_at(text, 1), expected, "{text:?}");
+        }
+    }
+
+    #[test]
     fn changes_that_overlap_are_not_applied() {
         let mut splices = Splices::of("abc\n");
         splices.replace(0..2, "x");

@@ -356,6 +356,8 @@ mod tests {
             (b"a: &x 1\n", "line 1: an anchor (&), which is not understood here; write the value out"),
             (b"a: !!str 1\n", "line 1: a tag (!), which is not understood here; write the value out"),
             (b"a:\n  <<: {b: 1}\n", "line 2: a merge key (<<), which is not understood here; write the value out"),
+            (b"a: [b,\nc]\n", "line 2: not valid YAML: invalid indentation"),
+            (b"%YAML 1.1\n---\na: 1\n", "line 1: not valid YAML: YAML directives are disallowed"),
             (b"a: 1\n b: 2\n", "line 2: not valid YAML: mapping values are not allowed in this context"),
         ] {
             let error = parse(text, &Limits::PLAIN).map_err(|error| error.to_string());

@@ -46,6 +46,13 @@ fn missing_parts_are_added_and_nothing_else_moves() -> Result<(), String> {
             ),
         ),
         (
+            format!("{}---\napiVersion: kubelet.config.k8s.io/v1beta1\n", init.replace("v1beta4", "v1beta3")),
+            format!(
+                "{}---\napiVersion: kubelet.config.k8s.io/v1beta1\n---\n{HEAD3}apiServer:\n  extraArgs:\n    service-account-issuer: https://a\n",
+                init.replace("v1beta4", "v1beta3")
+            ),
+        ),
+        (
             format!("{HEAD3}apiServer:\n  extraArgs: {{}}\n"),
             format!("{HEAD3}apiServer:\n  extraArgs:\n    service-account-issuer: https://a\n"),
         ),
@@ -178,6 +185,18 @@ fn configuration_that_is_not_understood_for_certain_is_refused_with_the_line_and
     ] {
         assert_eq!(edit(&text, ISSUER, &["https://a"]).err().as_deref(), Some(message), "{text}");
     }
+}
+
+#[test]
+fn edit_that_would_mean_something_else_is_not_given_out() {
+    // Without its line end the block scalar ends without one too; adding it would change the name.
+    let text = format!("{HEAD}clusterName: |\n  last");
+    assert_eq!(
+        edit(&text, ISSUER, &["https://a"]).err().as_deref(),
+        Some(
+            "the edit would also change other parts of the file (nothing changed); write extraArgs by hand and report this file as a mistake of irsad"
+        )
+    );
 }
 
 #[test]
