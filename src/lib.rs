@@ -18,6 +18,6 @@
 //! `aws` and `cluster` do not know each other; `aws::s3` implements `store`'s contract. `config` is used from `daemon`
 //! upwards, and by `observe` and `execute` as [`config::Settings`]. `tests/tidy.rs` holds this.
 
-pub mod host;
+pub mod aws;
 pub mod model;
 pub mod store;

@@ -1,0 +1,111 @@
+//! The IAM OIDC provider of an issuer: looked at, made, and given audiences.
+//!
+//! There is no call here that changes or deletes what someone else made: no update, no removal of audiences, no thumbprints.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_iam::{Client, types::Tag};
+
+use super::{
+    AwsConfig, AwsError, ProvideErrorMetadata, Reason,
+    error::{Call, Quota},
+};
+use crate::model::{
+    issuer::{Audience, IssuerUrl},
+    probe::Probe,
+};
+
+/// OIDC providers of our account, each named by the ARN that follows from its issuer.
+#[derive(Debug, Clone)]
+pub struct Iam {
+    client: Client,
+}
+
+/// An OIDC provider as IAM shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderState {
+    /// Issuer without its scheme, as IAM keeps it.
+    pub url: String,
+    /// Audiences that it accepts (client IDs), in IAM's order.
+    pub audiences: Vec<String>,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// SHA-1 certificate thumbprints. IAM fills them in by itself; they decide nothing where a public CA signed the issuer's
+    /// certificate (IAM user guide, "Obtain the thumbprint for an OpenID Connect identity provider").
+    pub thumbprints: Vec<String>,
+}
+
+impl Iam {
+    /// Access to IAM. Nothing is sent yet.
+    pub fn new(aws: &AwsConfig) -> Self {
+        let mut config = aws_sdk_iam::config::Builder::from(&aws.sdk);
+        if let Some(url) = aws.endpoint(&aws.endpoints.iam) {
+            config = config.endpoint_url(url);
+        }
+        Self { client: Client::from_conf(config.build()) }
+    }
+
+    /// Looks at the provider of that ARN.
+    pub async fn observe(&self, arn: &str) -> Probe<ProviderState> {
+        match self.client.get_open_id_connect_provider().open_id_connect_provider_arn(arn).send().await {
+            Ok(found) => Probe::Present(ProviderState {
+                url: found.url().unwrap_or_default().to_owned(),
+                audiences: found.client_id_list().to_vec(),
+                tags: found.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
+                thumbprints: found.thumbprint_list().to_vec(),
+            }),
+            Err(error) if error.code() == Some("NoSuchEntity") => Probe::Absent,
+            Err(error) => AwsError::from_sdk(Call::read("iam:GetOpenIDConnectProvider", arn), &error).unknown(),
+        }
+    }
+
+    /// Makes the provider of `issuer`, whose ARN is `arn`, with its tags in the same call: one without them could not be told
+    /// from someone else's. Without thumbprints, which IAM then fetches by itself.
+    ///
+    /// Success also where a provider of that issuer appeared meanwhile; only a new observation tells whose it is.
+    ///
+    /// # Errors
+    /// [`Reason::Quota`] where the account has too many, otherwise see [`Reason`]; after a lost answer the provider may be
+    /// there.
+    pub async fn create(
+        &self,
+        arn: &str,
+        issuer: &IssuerUrl,
+        audiences: &[Audience],
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), AwsError> {
+        let call = Call::write("iam:CreateOpenIDConnectProvider and iam:TagOpenIDConnectProvider", arn);
+        let mut request = self.client.create_open_id_connect_provider().url(issuer.as_str());
+        for audience in audiences {
+            request = request.client_id_list(audience.as_str());
+        }
+        for (key, value) in tags {
+            let tag = Tag::builder().key(key).value(value).build();
+            request =
+                request.tags(tag.map_err(|error| AwsError::new(call.clone(), Reason::NotAws, error.to_string()))?);
+        }
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("EntityAlreadyExists") => Ok(()),
+            Err(error) => Err(with_quota(error.code(), Quota::Providers, AwsError::from_sdk(call, &error))),
+        }
+    }
+
+    /// Lets the provider accept one more audience. Success where it does already.
+    ///
+    /// # Errors
+    /// [`Reason::Quota`] where the provider has too many, otherwise see [`Reason`]; the provider keeps those it has.
+    pub async fn add_audience(&self, arn: &str, audience: &Audience) -> Result<(), AwsError> {
+        let request = self.client.add_client_id_to_open_id_connect_provider();
+        let call = Call::write("iam:AddClientIDToOpenIDConnectProvider", arn);
+        match request.open_id_connect_provider_arn(arn).client_id(audience.as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(with_quota(error.code(), Quota::Audiences, AwsError::from_sdk(call, &error))),
+        }
+    }
+}
+
+/// `LimitExceeded` says by itself not of what.
+fn with_quota(code: Option<&str>, quota: Quota, error: AwsError) -> AwsError {
+    if code == Some("LimitExceeded") { error.with_reason(Reason::Quota(quota)) } else { error }
+}

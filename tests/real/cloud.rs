@@ -1,0 +1,160 @@
+//! S3, IAM, STS and instance metadata for tests: moto, which keeps the state, behind a proxy that adds what moto does not check.
+//!
+//! One moto serves the whole test binary; each test has a [`Cloud`] of its own with its own faults and counters, and
+//! should use bucket names and issuers of its own.
+
+mod authority;
+mod fault;
+mod moto;
+mod request;
+mod rules;
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    thread::{self, JoinHandle},
+};
+
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use self::authority::Authority;
+pub use self::{fault::Fault, moto::address as moto_address};
+
+/// The account that every credential belongs to.
+pub const ACCOUNT: &str = "123456789012";
+/// The region that the instance metadata name.
+pub const INSTANCE_REGION: &str = "eu-west-1";
+
+/// A cloud for one test. Ends with it; a broken rule (a call without the expected owner, a write without a condition)
+/// fails the test then.
+pub struct Cloud {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    folder: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the proxy's connections share.
+struct Shared {
+    moto: SocketAddr,
+    authority: Authority,
+    state: Mutex<State>,
+}
+
+/// What the proxy knows beside moto.
+#[derive(Default)]
+struct State {
+    /// Operation, fault, how many times more.
+    faults: Vec<(String, Fault, usize)>,
+    counts: BTreeMap<String, usize>,
+    violations: Vec<String>,
+    buckets: BTreeMap<String, rules::Bucket>,
+    /// Audiences that were added to a provider, by ARN: moto cannot.
+    audiences: BTreeMap<String, Vec<String>>,
+    folders: BTreeMap<String, PathBuf>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test thread panics while it holds the state")
+    }
+}
+
+impl Cloud {
+    /// Starts a cloud, or names it as missing.
+    pub fn start() -> Option<Self> {
+        let moto = match moto::address() {
+            Ok(address) => address,
+            Err(why) => {
+                crate::missing("moto", &why);
+                return None;
+            }
+        };
+        let folder = TempDir::new().expect("a temporary folder");
+        let authority = Authority::new();
+        std::fs::write(folder.path().join("ca.pem"), authority.pem()).expect("the CA is written");
+        let shared = Arc::new(Shared { moto, authority, state: Mutex::default() });
+        let (stop, stopped) = oneshot::channel();
+        let (listener, address) = server::listen();
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || server::run(listener, shared, stopped)
+        });
+        Some(Self { shared, address, folder, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// For `aws.endpointUrl`, and for `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// For `SSL_CERT_FILE`: the CA that signs for every host behind [`Self::proxy_url`].
+    pub fn authority_pem(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// For `HTTPS_PROXY`: plays every AWS endpoint, and every host given to [`Self::serve_folder`].
+    pub fn proxy_url(&self) -> String {
+        self.endpoint_url()
+    }
+
+    /// Environment of a process that reaches this cloud as it would reach AWS: by the real host names, through a proxy, with
+    /// an instance profile. Set it on an empty environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", self.endpoint_url()),
+            ("HTTPS_PROXY", self.proxy_url()),
+            ("NO_PROXY", "127.0.0.1".to_owned()),
+            ("SSL_CERT_FILE", self.authority_pem().display().to_string()),
+        ]
+    }
+
+    /// Answers anonymous GETs for `host` from the files below `folder`.
+    pub fn serve_folder(&self, host: &str, folder: &Path) {
+        self.shared.state().folders.insert(host.to_owned(), folder.to_owned());
+    }
+
+    /// Lets the next `times` requests of `operation` meet `fault`. Operations have their API names (`PutObject`,
+    /// `CreateOpenIDConnectProvider`, `GetCallerIdentity`); a GET without credentials is `AnonymousGet`.
+    pub fn fail(&self, operation: &str, fault: Fault, times: usize) {
+        self.shared.state().faults.push((operation.to_owned(), fault, times));
+    }
+
+    /// How many requests of `operation` came, repeated attempts included.
+    pub fn requests(&self, operation: &str) -> usize {
+        self.shared.state().counts.get(operation).copied().unwrap_or_default()
+    }
+
+    /// Requests by operation.
+    pub fn all_requests(&self) -> BTreeMap<String, usize> {
+        self.shared.state().counts.clone()
+    }
+
+    /// Makes `bucket` one of another account.
+    pub fn give_away(&self, bucket: &str) {
+        self.shared.state().buckets.entry(bucket.to_owned()).or_default().foreign = true;
+    }
+
+    /// Rules that requests broke, and forgets them.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.state().violations)
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !thread::panicking() {
+                assert!(ended.is_ok(), "the cloud's thread panicked");
+                assert_eq!(self.take_violations(), Vec::<String>::new(), "requests broke these rules");
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What AWS checks and moto does not.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sha2::{Digest, Sha256};
+
+use super::{ACCOUNT, Shared, fault, request::Asked};
+
+/// What the proxy knows of a bucket.
+#[derive(Debug, Clone, Default)]
+pub struct Bucket {
+    pub foreign: bool,
+    /// Known from its creation.
+    pub region: Option<String>,
+    pub blocks_public_policy: bool,
+    pub restricts_public_buckets: bool,
+}
+
+/// A refusal: status, code, message, and the bucket's region where that is the reason.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: u16,
+    pub code: &'static str,
+    pub message: String,
+    pub region: Option<String>,
+}
+
+fn refusal(status: u16, code: &'static str, message: &str) -> Refusal {
+    Refusal { status, code, message: message.to_owned(), region: None }
+}
+
+/// Checks a request to S3 before moto sees it.
+pub fn check_s3(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
+    let bucket = shared.state().buckets.get(&asked.bucket).cloned().unwrap_or_default();
+    if !asked.is_signed() {
+        return check_anonymous(shared, asked, &bucket);
+    }
+    if asked.operation == "CreateBucket" {
+        return check_create(asked, &bucket);
+    }
+    check_owner(shared, asked, &bucket)?;
+    if bucket.region.is_some() && bucket.region != asked.region {
+        let message = "The bucket you are attempting to access must be addressed using the specified endpoint.";
+        return Err(Refusal { region: bucket.region, ..refusal(301, "PermanentRedirect", message) });
+    }
+    match asked.operation.as_str() {
+        "PutObject" => check_put(shared, asked),
+        "PutBucketPolicy" => check_policy(asked, &bucket),
+        _ => Ok(()),
+    }
+}
+
+fn check_anonymous(shared: &Shared, asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
+    let reads = matches!(asked.operation.as_str(), "AnonymousGet" | "AnonymousHead") && !asked.key.is_empty();
+    if !reads {
+        shared.state().violations.push(format!("{} of {:?} without credentials", asked.method, asked.target));
+    }
+    // Whether the policy allows the object is for moto to say.
+    if reads && !bucket.restricts_public_buckets { Ok(()) } else { Err(refusal(403, "AccessDenied", "Access Denied")) }
+}
+
+fn check_create(asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
+    if bucket.foreign {
+        return Err(refusal(409, "BucketAlreadyExists", "The requested bucket name is not available."));
+    }
+    let (region, constraint) = (asked.region.as_deref().unwrap_or_default(), constraint(asked));
+    match constraint.as_deref() {
+        Some("us-east-1") => {
+            Err(refusal(400, "InvalidLocationConstraint", "The specified location-constraint is not valid"))
+        }
+        None if region == "us-east-1" => Ok(()),
+        Some(constraint) if constraint == region => Ok(()),
+        Some(_) | None => Err(refusal(
+            400,
+            "IllegalLocationConstraintException",
+            "The location constraint is incompatible for the region specific endpoint this request was sent to.",
+        )),
+    }
+}
+
+/// `LocationConstraint` of a CreateBucket.
+fn constraint(asked: &Asked) -> Option<String> {
+    element(&String::from_utf8_lossy(&asked.body), "LocationConstraint")
+}
+
+fn check_owner(shared: &Shared, asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
+    let expected = asked.header("x-amz-expected-bucket-owner");
+    if expected.is_none() {
+        shared
+            .state()
+            .violations
+            .push(format!("{} of {:?} without expected bucket owner", asked.operation, asked.target));
+    }
+    if bucket.foreign || expected != Some(ACCOUNT) {
+        Err(refusal(403, "AccessDenied", "Access Denied"))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_put(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
+    if asked.header("if-match").is_none() && asked.header("if-none-match").is_none() {
+        shared.state().violations.push(format!("PutObject of {:?} without a condition", asked.target));
+    }
+    let checksum = STANDARD.encode(Sha256::digest(&asked.body));
+    match asked.header("x-amz-checksum-sha256") {
+        Some(sent) if sent == checksum => Ok(()),
+        Some(_) => Err(refusal(400, "BadDigest", "The SHA256 you specified did not match the calculated checksum.")),
+        None => {
+            shared.state().violations.push(format!("PutObject of {:?} without a SHA-256 checksum", asked.target));
+            Ok(())
+        }
+    }
+}
+
+fn check_policy(asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
+    // moto takes any text and then fails on every request to the bucket.
+    let Ok(policy) = serde_json::from_slice::<serde_json::Value>(&asked.body) else {
+        return Err(refusal(400, "MalformedPolicy", "Policies must be valid JSON and the first byte must be '{'"));
+    };
+    if bucket.blocks_public_policy && is_public(&policy) {
+        return Err(refusal(403, "AccessDenied", &fault::blocked(&asked.bucket)));
+    }
+    Ok(())
+}
+
+fn is_public(policy: &serde_json::Value) -> bool {
+    let statements = policy["Statement"].as_array().cloned().unwrap_or_default();
+    let anyone = |principal: &serde_json::Value| {
+        principal == "*"
+            || principal["AWS"] == "*"
+            || principal["AWS"].as_array().is_some_and(|list| list.contains(&"*".into()))
+    };
+    statements.iter().any(|statement| statement["Effect"] == "Allow" && anyone(&statement["Principal"]))
+}
+
+/// Notes what a request changed that moto then did.
+pub fn note_s3(shared: &Shared, asked: &Asked) {
+    let mut state = shared.state();
+    let bucket = state.buckets.entry(asked.bucket.clone()).or_default();
+    let body = String::from_utf8_lossy(&asked.body);
+    match asked.operation.as_str() {
+        "CreateBucket" => {
+            bucket.region = asked.region.clone();
+            // The default of every bucket since April 2023.
+            (bucket.blocks_public_policy, bucket.restricts_public_buckets) = (true, true);
+        }
+        "PutPublicAccessBlock" => {
+            bucket.blocks_public_policy = element(&body, "BlockPublicPolicy").as_deref() == Some("true");
+            bucket.restricts_public_buckets = element(&body, "RestrictPublicBuckets").as_deref() == Some("true");
+        }
+        "DeleteBucket" => *bucket = Bucket::default(),
+        _ => (),
+    }
+}
+
+/// Checks a request to IAM before moto sees it.
+pub fn check_iam(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
+    if asked.operation != "CreateOpenIDConnectProvider" {
+        return Ok(());
+    }
+    if !asked.form.keys().any(|name| name.starts_with("Tags.member.")) {
+        shared.state().violations.push("CreateOpenIDConnectProvider without tags".to_owned());
+    }
+    if asked.parameter("Url").starts_with("https://") {
+        Ok(())
+    } else {
+        Err(refusal(400, "InvalidInput", "Invalid Open ID Connect Provider URL"))
+    }
+}
+
+/// Text of the first element of that name.
+pub fn element(xml: &str, name: &str) -> Option<String> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    rest.split_once("</").map(|(text, _)| text.to_owned())
+}

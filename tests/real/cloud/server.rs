@@ -1,0 +1,322 @@
+//! The proxy itself: HTTP, CONNECT with TLS, and the way to moto.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+};
+
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Frame, Incoming},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST},
+    rt::{Read, Write},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    INSTANCE_REGION, Shared,
+    fault::Fault,
+    request::{Asked, Service},
+    rules::{self, Refusal},
+};
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+type Moto = Client<HttpConnector, Full<Bytes>>;
+
+/// A free port of the loopback interface.
+pub fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.set_nonblocking(true).expect("a listener for tokio");
+    let address = listener.local_addr().expect("a bound listener");
+    (listener, address)
+}
+
+/// Serves until `stopped` resolves, then drops every connection.
+pub fn run(listener: TcpListener, shared: Arc<Shared>, stopped: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let moto: Moto = Client::builder(TokioExecutor::new()).build_http();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        let accept = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(TokioIo::new(stream), None, Arc::clone(&shared), moto.clone()));
+            }
+        };
+        tokio::select! {
+            () = accept => (),
+            _ = stopped => (),
+        }
+    });
+}
+
+/// One connection; `host` is what a CONNECT asked for.
+async fn serve<S>(stream: S, host: Option<String>, shared: Arc<Shared>, moto: Moto)
+where
+    S: Read + Write + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let (host, shared, moto) = (host.clone(), Arc::clone(&shared), moto.clone());
+        async move {
+            if request.method() == Method::CONNECT {
+                Ok(tunnel(request, shared, moto))
+            } else {
+                answer(request, host.as_deref(), &shared, &moto).await
+            }
+        }
+    });
+    // Clients that go away and faults that cut the connection are what tests are made of.
+    drop(http1::Builder::new().serve_connection(stream, service).with_upgrades().await);
+}
+
+/// Plays the host that is asked for.
+fn tunnel(request: Request<Incoming>, shared: Arc<Shared>, moto: Moto) -> Answer {
+    let host = request.uri().host().unwrap_or_default().to_owned();
+    tokio::spawn(async move {
+        let Ok(stream) = hyper::upgrade::on(request).await else { return };
+        let acceptor = TlsAcceptor::from(shared.authority.server(&host));
+        if let Ok(stream) = acceptor.accept(TokioIo::new(stream)).await {
+            // A future that names its own type must be boxed.
+            let served: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> =
+                Box::pin(serve(TokioIo::new(stream), Some(host), shared, moto));
+            served.await;
+        }
+    });
+    with_body(Response::builder().status(200), Bytes::new())
+}
+
+/// # Errors
+/// Cuts the connection.
+async fn answer(
+    request: Request<Incoming>,
+    host: Option<&str>,
+    shared: &Shared,
+    moto: &Moto,
+) -> Result<Answer, io::Error> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let folder = host.and_then(|host| shared.state().folders.get(host).cloned());
+    if let Some(folder) = folder {
+        *shared.state().counts.entry("FolderGet".to_owned()).or_default() += 1;
+        return Ok(file(&folder, head.uri.path()));
+    }
+    let asked = Asked::new(host, head.method, &head.uri, head.headers, body);
+    match take_fault(shared, &asked.operation) {
+        None => pass(&asked, shared, moto).await,
+        Some(Fault::Slow(time)) => {
+            tokio::time::sleep(time).await;
+            pass(&asked, shared, moto).await
+        }
+        Some(Fault::AnswerLost) => {
+            pass(&asked, shared, moto).await?;
+            Err(io::Error::other("answer lost by script"))
+        }
+        Some(Fault::Refused(status, code, message)) => Ok(refuse(&asked, status, &code, &message, None)),
+        Some(Fault::Redirected { status, region }) => {
+            let code = if status == 301 { "PermanentRedirect" } else { "TemporaryRedirect" };
+            let message = "Please re-send this request to the specified endpoint.";
+            Ok(refuse(&asked, status, code, message, region))
+        }
+        Some(Fault::Garbage) => Ok(with_body(Response::builder().status(200), "<html>\u{0}</p>".into())),
+        Some(Fault::Large(size)) => {
+            let builder = Response::builder().status(200).header("etag", "\"0\"");
+            // Without a length: the reader has to count.
+            Ok(builder.body(pieces(vec![b'x'; size])).expect("an answer"))
+        }
+        Some(Fault::Damaged) => damage(pass(&asked, shared, moto).await?).await,
+        Some(Fault::Truncated) => truncate(pass(&asked, shared, moto).await?).await,
+    }
+}
+
+/// Counts the request, and takes the first fault that waits for it.
+fn take_fault(shared: &Shared, operation: &str) -> Option<Fault> {
+    let mut state = shared.state();
+    *state.counts.entry(operation.to_owned()).or_default() += 1;
+    let (_, fault, times) = state.faults.iter_mut().find(|(waits, _, times)| waits == operation && *times > 0)?;
+    *times -= 1;
+    Some(fault.clone())
+}
+
+/// Checks what moto does not, lets it answer, and puts right what it answers otherwise than AWS.
+async fn pass(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io::Error> {
+    let checked = match asked.service {
+        Service::Metadata => return Ok(metadata(asked)),
+        Service::S3 => rules::check_s3(shared, asked),
+        Service::IamOrSts => rules::check_iam(shared, asked),
+    };
+    if let Err(Refusal { status, code, message, region }) = checked {
+        return Ok(refuse(asked, status, code, &message, region));
+    }
+    if asked.operation == "AddClientIDToOpenIDConnectProvider" {
+        return add_audience(asked, shared, moto).await;
+    }
+    let (head, body) = forward(shared, moto, asked, None).await?;
+    if head.status.is_success() {
+        if asked.service == Service::S3 {
+            rules::note_s3(shared, asked);
+        }
+        if asked.operation == "CreateBucket" {
+            block_new_bucket(shared, moto, asked).await?;
+        }
+    } else if head.status == 404 && !asked.is_signed() {
+        // Nobody but the owner may list, so S3 does not say what is not there.
+        return Ok(refuse(asked, 403, "AccessDenied", "Access Denied", None));
+    }
+    let body = match asked.operation.as_str() {
+        "GetOpenIDConnectProvider" => with_audiences(shared, asked, &body),
+        _ => body,
+    };
+    let mut builder = Response::builder().status(head.status);
+    for (name, value) in &head.headers {
+        let recomputed = name == CONNECTION || (name == CONTENT_LENGTH && asked.method != Method::HEAD);
+        if !recomputed {
+            builder = builder.header(name, value);
+        }
+    }
+    Ok(with_body(builder, body))
+}
+
+/// moto's answer to the request, or to `other` with the same signature (which moto does not check).
+async fn forward(
+    shared: &Shared,
+    moto: &Moto,
+    asked: &Asked,
+    other: Option<(Method, String, Bytes)>,
+) -> Result<(hyper::http::response::Parts, Bytes), io::Error> {
+    let (method, target, body) =
+        other.unwrap_or_else(|| (asked.method.clone(), asked.target.clone(), asked.body.clone()));
+    let mut request = Request::builder().method(method).uri(format!("http://{}{target}", shared.moto));
+    for (name, value) in asked.headers.iter().filter(|(name, _)| *name != HOST && *name != CONTENT_LENGTH) {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(body)).map_err(io::Error::other)?;
+    let (head, body) = moto.request(request).await.map_err(io::Error::other)?.into_parts();
+    Ok((head, body.collect().await.map_err(io::Error::other)?.to_bytes()))
+}
+
+/// S3 blocks all public access to a new bucket; moto blocks nothing.
+async fn block_new_bucket(shared: &Shared, moto: &Moto, asked: &Asked) -> Result<(), io::Error> {
+    let flags = ["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"];
+    let flags: String = flags.map(|flag| format!("<{flag}>true</{flag}>")).concat();
+    let body = format!("<PublicAccessBlockConfiguration>{flags}</PublicAccessBlockConfiguration>");
+    let target = format!("/{}?publicAccessBlock", asked.bucket);
+    forward(shared, moto, asked, Some((Method::PUT, target, body.into()))).await.map(drop)
+}
+
+/// moto has no `AddClientIDToOpenIDConnectProvider`: the audience is kept here and shown with the provider.
+async fn add_audience(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io::Error> {
+    let arn = asked.parameter("OpenIDConnectProviderArn").to_owned();
+    let escaped = arn.replace(':', "%3A").replace('/', "%2F");
+    let form = format!("Action=GetOpenIDConnectProvider&Version=2010-05-08&OpenIDConnectProviderArn={escaped}");
+    let (head, body) = forward(shared, moto, asked, Some((Method::POST, "/".to_owned(), form.into()))).await?;
+    if !head.status.is_success() {
+        return Ok(with_body(Response::builder().status(head.status).header(CONTENT_TYPE, "text/xml"), body));
+    }
+    let (audience, mut state) = (asked.parameter("ClientID").to_owned(), shared.state());
+    let known = state.audiences.entry(arn).or_default();
+    if !known.contains(&audience) && !String::from_utf8_lossy(&body).contains(&format!("<member>{audience}</member>")) {
+        known.push(audience);
+    }
+    let done = "<AddClientIDToOpenIDConnectProviderResponse><ResponseMetadata><RequestId>TEST</RequestId></ResponseMetadata></AddClientIDToOpenIDConnectProviderResponse>";
+    Ok(with_body(Response::builder().status(200).header(CONTENT_TYPE, "text/xml"), done.into()))
+}
+
+fn with_audiences(shared: &Shared, asked: &Asked, body: &Bytes) -> Bytes {
+    let state = shared.state();
+    let added = state.audiences.get(asked.parameter("OpenIDConnectProviderArn")).into_iter().flatten();
+    let members: String = added.map(|audience| format!("<member>{audience}</member>")).collect();
+    let text = String::from_utf8_lossy(body);
+    text.replacen("</ClientIDList>", &format!("{members}</ClientIDList>"), 1).into()
+}
+
+/// The instance metadata service, version 2, of an instance with a role.
+fn metadata(asked: &Asked) -> Answer {
+    let credentials = r#"{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIATEST","SecretAccessKey":"test",
+        "Token":"test","Expiration":"2099-01-01T00:00:00Z","LastUpdated":"2026-01-01T00:00:00Z"}"#;
+    let token = asked.header("x-aws-ec2-metadata-token").is_some();
+    let body = match (asked.method.as_str(), asked.target.trim_end_matches('/')) {
+        ("PUT", "/latest/api/token") => "token",
+        ("GET", _) if !token => return with_body(Response::builder().status(401), Bytes::new()),
+        ("GET", "/latest/meta-data/placement/region") => INSTANCE_REGION,
+        (
+            "GET",
+            "/latest/meta-data/iam/security-credentials" | "/latest/meta-data/iam/security-credentials-extended",
+        ) => "control-plane",
+        ("GET", path) if path.ends_with("/control-plane") => credentials,
+        _ => return with_body(Response::builder().status(404), Bytes::new()),
+    };
+    with_body(Response::builder().status(200).header("x-aws-ec2-metadata-token-ttl-seconds", "21600"), body.into())
+}
+
+/// A file below `folder`, as a web server of an operator's own gives it.
+fn file(folder: &Path, path: &str) -> Answer {
+    match std::fs::read(folder.join(path.trim_start_matches('/'))) {
+        Ok(bytes) => with_body(Response::builder().status(200).header(CONTENT_TYPE, "application/json"), bytes.into()),
+        Err(_) => with_body(Response::builder().status(404), Bytes::new()),
+    }
+}
+
+/// A refusal in the words of the service.
+fn refuse(asked: &Asked, status: u16, code: &str, message: &str, region: Option<String>) -> Answer {
+    let message = message.replace('<', "&lt;");
+    let error = format!("<Code>{code}</Code><Message>{message}</Message>");
+    let body = match asked.service {
+        _ if asked.method == Method::HEAD => String::new(),
+        Service::S3 => format!("<Error>{error}<RequestId>TEST</RequestId></Error>"),
+        Service::IamOrSts | Service::Metadata => {
+            format!(
+                "<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>TEST</RequestId></ErrorResponse>"
+            )
+        }
+    };
+    let mut builder = Response::builder().status(status).header(CONTENT_TYPE, "application/xml");
+    if (300..400).contains(&status) {
+        builder = builder.header("location", "http://127.0.0.1:1/never-followed");
+    }
+    if let Some(region) = region {
+        builder = builder.header("x-amz-bucket-region", region);
+    }
+    with_body(builder, body.into())
+}
+
+/// The same answer, ended half-way.
+async fn truncate(answer: Answer) -> Result<Answer, io::Error> {
+    let (head, body) = answer.into_parts();
+    let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut builder = Response::builder().status(head.status).header(CONTENT_LENGTH, bytes.len());
+    for (name, value) in head.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+        builder = builder.header(name, value);
+    }
+    builder.body(pieces(bytes[..bytes.len() / 2].to_vec())).map_err(io::Error::other)
+}
+
+/// The same answer with its first byte changed.
+async fn damage(answer: Answer) -> Result<Answer, io::Error> {
+    let (head, body) = answer.into_parts();
+    let mut bytes = body.collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
+    if let Some(first) = bytes.first_mut() {
+        *first = first.wrapping_add(1);
+    }
+    Ok(Response::from_parts(head, BoxBody::new(Full::new(bytes.into()))))
+}
+
+fn with_body(builder: hyper::http::response::Builder, body: Bytes) -> Answer {
+    builder.body(BoxBody::new(Full::new(body))).expect("an answer")
+}
+
+/// A body of unknown length.
+fn pieces(bytes: Vec<u8>) -> BoxBody<Bytes, Infallible> {
+    let parts: Vec<_> = bytes.chunks(64 << 10).map(|part| Ok(Frame::data(Bytes::copy_from_slice(part)))).collect();
+    BoxBody::new(StreamBody::new(stream::iter(parts)))
+}
