@@ -12,11 +12,9 @@ use std::{
     ffi::{OsStr, OsString},
     fmt,
     fs::File,
-    io::{self, Read, Seek, Write},
-    os::fd::OwnedFd,
+    io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use nix::{
@@ -24,22 +22,20 @@ use nix::{
     errno::Errno,
     fcntl::{self, OFlag},
     sys::stat::{self, FileStat, Mode, SFlag},
-    unistd::{self, Gid, Uid, UnlinkatFlags},
+    unistd::{self, UnlinkatFlags},
 };
 
 use super::{
     FileError, Root,
     file_error::FoundAfterwards,
     root::{Folder, Guard, Links, kind, read_error},
+    staged::{STAGED_PREFIX, Staged, permissions},
 };
 use crate::model::file::{Digest, ExpectedFile};
 
 /// Where files below `/etc/kubernetes` are made before they are put in place: on the same mount, and not a folder that
 /// kubelet reads.
 pub const KUBERNETES_STAGING: &str = "/etc/kubernetes/.irsad";
-
-/// Name of a file that is being made. The leading dot hides it from kubelet, web servers and shell patterns.
-const STAGED_PREFIX: &str = ".irsad-staged-";
 
 /// A regular file as it was read.
 #[derive(Clone, PartialEq, Eq)]
@@ -232,7 +228,7 @@ impl Root {
 }
 
 impl Folder {
-    fn read(&self, name: &OsStr, limit_bytes: u64) -> Result<Option<FileContent>, FileError> {
+    pub(super) fn read(&self, name: &OsStr, limit_bytes: u64) -> Result<Option<FileContent>, FileError> {
         let path = || self.path.join(name);
         // Looked at first, because opening a device can do something to it, and again once open, because only that counts.
         match self.look(name)? {
@@ -263,7 +259,6 @@ impl Folder {
     }
 
     fn names(&self) -> Result<Vec<OsString>, FileError> {
-        use std::os::unix::ffi::OsStrExt;
         let error = |errno| read_error(self.path.clone(), errno);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut open = Dir::openat(&self.fd, ".", flags, Mode::empty()).map_err(error)?;
@@ -289,7 +284,7 @@ impl Folder {
         self.flush().map_err(|source| FileError::CreateFolder { path: self.path.join(name), source })
     }
 
-    fn unlink(&self, name: &OsStr) -> io::Result<()> {
+    pub(super) fn unlink(&self, name: &OsStr) -> io::Result<()> {
         Ok(unistd::unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)?)
     }
 
@@ -305,97 +300,6 @@ impl Folder {
             (Err(error), _) => Err(error),
         }
     }
-}
-
-/// A complete new file that is not in its place yet. Removed when dropped before that.
-struct Staged<'a> {
-    folder: &'a Folder,
-    name: OsString,
-    in_place: bool,
-}
-
-impl<'a> Staged<'a> {
-    /// Makes, flushes and reads back the file; `target` is for messages and for the name.
-    fn write(
-        folder: &'a Folder,
-        target: &Path,
-        bytes: &[u8],
-        permissions: (Mode, Option<Uid>, Option<Gid>),
-    ) -> Result<Self, FileError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let error = |source| FileError::Replace { path: target.to_owned(), folder: folder.path.clone(), source };
-        let mut name = OsString::from(STAGED_PREFIX);
-        name.push(format!("{}-{}-", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-        name.push(target.file_name().unwrap_or_default());
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = fcntl::openat(&folder.fd, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|errno| error(errno.into()))?;
-        let staged = Self { folder, name, in_place: false };
-        let read_back = Self::fill(fd, bytes, permissions).map_err(error)?;
-        if read_back != bytes {
-            return Err(FileError::ReadBack { path: target.to_owned(), folder: folder.path.clone() });
-        }
-        Ok(staged)
-    }
-
-    /// Owner and mode first: the content is never open to more people than in the end.
-    fn fill(fd: OwnedFd, bytes: &[u8], (mode, uid, gid): (Mode, Option<Uid>, Option<Gid>)) -> io::Result<Vec<u8>> {
-        let made = stat::fstat(&fd)?;
-        let uid = uid.filter(|uid| uid.as_raw() != made.st_uid);
-        let gid = gid.filter(|gid| gid.as_raw() != made.st_gid);
-        if uid.is_some() || gid.is_some() {
-            unistd::fchown(&fd, uid, gid)?;
-        }
-        stat::fchmod(&fd, mode)?;
-        let mut file = File::from(fd);
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        file.rewind()?;
-        let mut read_back = Vec::with_capacity(bytes.len());
-        file.read_to_end(&mut read_back)?;
-        Ok(read_back)
-    }
-
-    fn put_in_place(mut self, target: &Folder, name: &OsStr, bytes: &[u8]) -> Result<(), FileError> {
-        let path = target.path.join(name);
-        fcntl::renameat(&self.folder.fd, self.name.as_os_str(), &target.fd, name).map_err(|errno| {
-            FileError::Replace { path: path.clone(), folder: target.path.clone(), source: errno.into() }
-        })?;
-        self.in_place = true;
-        for folder in [target, self.folder] {
-            folder.flush().map_err(|source| FileError::Unflushed {
-                path: path.clone(),
-                folder: folder.path.clone(),
-                now: found_afterwards(target, name, bytes),
-                source,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Staged<'_> {
-    fn drop(&mut self) {
-        if !self.in_place {
-            // The error that led here is what a person must see; a file left over goes with the next clean_staging.
-            let _ = self.folder.unlink(&self.name);
-        }
-    }
-}
-
-fn found_afterwards(folder: &Folder, name: &OsStr, bytes: &[u8]) -> FoundAfterwards {
-    match folder.read(name, bytes.len() as u64) {
-        Ok(Some(found)) if found.bytes == bytes => FoundAfterwards::New,
-        Ok(_) | Err(FileError::TooLarge { .. }) => FoundAfterwards::Other,
-        Err(_) => FoundAfterwards::Unknown,
-    }
-}
-
-/// Mode and owner of the new file.
-fn permissions(how: &Replacement<'_>, old: Option<&FileStat>) -> (Mode, Option<Uid>, Option<Gid>) {
-    let mode = how.mode.or(old.map(|old| old.st_mode)).unwrap_or(0o600) & 0o777;
-    let owner = how.owner.or(old.map(|old| (old.st_uid, old.st_gid)));
-    (Mode::from_bits_truncate(mode), owner.map(|(uid, _)| Uid::from_raw(uid)), owner.map(|(_, gid)| Gid::from_raw(gid)))
 }
 
 fn check_regular(found: &FileStat, path: PathBuf) -> Result<(), FileError> {

@@ -7,6 +7,9 @@ pub mod files;
 pub mod lock;
 pub mod machine;
 mod root;
+mod staged;
+pub mod systemd;
+pub mod watch;
 
 pub use file_error::FileError;
 pub use root::Root;

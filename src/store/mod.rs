@@ -2,6 +2,9 @@
 //!
 //! A store knows keys and bytes. It does not know what they mean: not issuers, not keys, not who may read them.
 
+pub mod file;
+pub mod public;
+
 use std::{fmt, future::Future};
 
 use thiserror::Error;
