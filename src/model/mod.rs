@@ -2,12 +2,12 @@
 //!
 //! Nothing here knows files, sockets, clocks, randomness, log lines or async; time and chance are arguments.
 
-pub mod file;
+pub mod discovery;
 pub mod issuer;
-pub mod kubeadm;
+pub mod jwks;
+pub mod key;
 pub mod location;
 pub mod manifest;
 pub mod probe;
 pub mod region;
-mod splice;
-pub mod yaml;
+pub mod trust_policy;

@@ -1,0 +1,599 @@
+//! IAM and S3 policy documents, as JSON text: who may take a role, who may read the two public objects, what irsad itself needs.
+//!
+//! Pure text: nothing here asks AWS.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use super::{
+    issuer::{Audience, IssuerUrl},
+    location::BucketName,
+    region::{AccountId, Partition, oidc_provider_arn},
+};
+
+/// Longest trust policy without a raised quota, in characters; IAM does not count white space (IAM and AWS STS quotas).
+const LONGEST_TRUST_POLICY: usize = 2048;
+/// Longest customer managed policy, in characters; IAM does not count white space (IAM and AWS STS quotas).
+const LONGEST_MANAGED_POLICY: usize = 6144;
+/// Longest bucket policy, in bytes (S3 quotas).
+const LONGEST_BUCKET_POLICY: usize = 20 * 1024;
+
+/// Why there is no policy.
+#[derive(Debug, Error)]
+pub enum PolicyError {
+    /// A namespace that Kubernetes would not take.
+    #[error("{0:?} is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?")]
+    Namespace(String),
+    /// A service account that Kubernetes would not take.
+    #[error(
+        "{0:?} is not a service account; use at most 253 lower-case letters, digits, hyphens and dots, or a pattern with * and ?"
+    )]
+    ServiceAccount(String),
+    /// `*` in both places.
+    #[error("namespace {namespace:?} with service account {name:?} would let every pod of the cluster take the role; name at least one of them")]
+    Everyone {
+        /// As given.
+        namespace: String,
+        /// As given.
+        name: String,
+    },
+    /// Without an audience the role would be open to tokens that were made for someone else.
+    #[error("a trust policy needs at least one audience; use sts.amazonaws.com")]
+    NoAudience,
+    /// More than the quota.
+    #[error("the {kind} would have {length} characters and AWS takes {limit}; {cure}")]
+    TooLong {
+        /// Which policy.
+        kind: &'static str,
+        /// Characters that AWS counts.
+        length: usize,
+        /// Most that AWS takes.
+        limit: usize,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// A bucket policy that cannot be extended.
+    #[error("the bucket's policy is not one that a statement can be added to (nothing changed): {0}; repair it by hand")]
+    NotPolicy(String),
+}
+
+/// Whose tokens a role trusts: `sub` of a service account, or a pattern for several (`*` and `?`, as in `StringLike`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    namespace: String,
+    name: String,
+}
+
+impl Subject {
+    /// The service account `name` of `namespace`.
+    ///
+    /// # Errors
+    /// A name that Kubernetes does not take (RFC 1123), or wildcards alone in both.
+    pub fn new(namespace: &str, name: &str) -> Result<Self, PolicyError> {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let anything = |text: &str| text.bytes().all(|byte| byte == b'*' || byte == b'?');
+        if namespace.len() > 63 || namespace.contains('.') || !is_dns_pattern(&namespace) {
+            return Err(PolicyError::Namespace(namespace));
+        }
+        if name.len() > 253 || !is_dns_pattern(&name) {
+            return Err(PolicyError::ServiceAccount(name));
+        }
+        if anything(&namespace) && anything(&name) {
+            return Err(PolicyError::Everyone { namespace, name });
+        }
+        Ok(Self { namespace, name })
+    }
+
+    fn is_pattern(&self) -> bool {
+        self.namespace.contains(['*', '?']) || self.name.contains(['*', '?'])
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
+/// Labels of RFC 1123 between dots, where `*` and `?` may stand for any character.
+fn is_dns_pattern(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'*' | b'?');
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-');
+    text.split('.').all(label)
+}
+
+/// A policy document (IAM JSON policy elements).
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Policy {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    effect: &'static str,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    principal: Value,
+    action: Value,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    resource: Value,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    condition: Value,
+}
+
+impl Statement {
+    fn allow(action: &[&str]) -> Self {
+        let (principal, resource, condition) = (Value::Null, Value::Null, Value::Null);
+        Self { sid: None, effect: "Allow", principal, action: one_or_many(action), resource, condition }
+    }
+}
+
+/// Trust policy of a role that `subject` may take with `AssumeRoleWithWebIdentity`: `sub` and `aud` are both compared.
+///
+/// # Errors
+/// No audience, or more characters than IAM takes.
+pub fn trust_policy(
+    partition: Partition,
+    account: &AccountId,
+    issuer: &IssuerUrl,
+    subject: &Subject,
+    audiences: &[Audience],
+) -> Result<String, PolicyError> {
+    if audiences.is_empty() {
+        return Err(PolicyError::NoAudience);
+    }
+    let provider = issuer.without_scheme();
+    let audiences: Vec<&str> = audiences.iter().map(Audience::as_str).collect();
+    let mut equals = Map::from_iter([(format!("{provider}:aud"), one_or_many(&audiences))]);
+    let sub = (format!("{provider}:sub"), Value::from(subject.to_string()));
+    let mut condition = Map::new();
+    if subject.is_pattern() {
+        condition.insert("StringLike".to_owned(), Map::from_iter([sub]).into());
+    } else {
+        equals.extend([sub]);
+    }
+    condition.insert("StringEquals".to_owned(), equals.into());
+    let statement = Statement {
+        principal: json!({ "Federated": oidc_provider_arn(partition, account, issuer) }),
+        condition: condition.into(),
+        ..Statement::allow(&["sts:AssumeRoleWithWebIdentity"])
+    };
+    let cure = "use a shorter issuer or fewer audiences, or ask AWS to raise the quota and write the policy by hand";
+    render(vec![statement], "trust policy", LONGEST_TRUST_POLICY, cure)
+}
+
+/// The two public objects of a cluster in a bucket, and nothing else of it.
+#[derive(Debug, Clone)]
+pub struct PublicObjects<'a> {
+    /// Partition of the bucket.
+    pub partition: Partition,
+    /// The bucket.
+    pub bucket: &'a BucketName,
+    /// Keys of the discovery document and the JWK Set.
+    pub keys: [String; 2],
+}
+
+impl PublicObjects<'_> {
+    fn bucket_arn(&self) -> String {
+        format!("arn:{}:s3:::{}", self.partition, self.bucket)
+    }
+
+    fn arns(&self) -> Vec<String> {
+        self.keys.iter().map(|key| format!("{}/{key}", self.bucket_arn())).collect()
+    }
+}
+
+/// The bucket's policy with one statement of ours, which lets anyone read exactly `objects`. `None` where `existing` has it.
+///
+/// Statements of others stay as they are; ours is known by its Sid, which names the cluster, so that clusters can share a
+/// bucket.
+///
+/// # Errors
+/// [`PolicyError::NotPolicy`] where `existing` is no policy, and more bytes than S3 takes. Nothing must be written then.
+pub fn bucket_policy(
+    existing: Option<&str>,
+    cluster: &str,
+    objects: &PublicObjects<'_>,
+) -> Result<Option<String>, PolicyError> {
+    let sid = statement_id(cluster);
+    let ours = Statement {
+        sid: Some(sid.clone()),
+        principal: json!("*"),
+        resource: objects.arns().into(),
+        ..Statement::allow(&["s3:GetObject"])
+    };
+    let kind = "bucket policy";
+    let cure = "remove statements that are no longer needed";
+    let Some(text) = existing else {
+        return render(vec![ours], kind, LONGEST_BUCKET_POLICY, cure).map(Some);
+    };
+    let refused = |reason: &str| PolicyError::NotPolicy(reason.to_owned());
+    let mut policy: Value = serde_json::from_str(text).map_err(|error| refused(&error.to_string()))?;
+    let statements = policy.get_mut("Statement").ok_or_else(|| refused("it has no Statement"))?;
+    let list = match statements.take() {
+        Value::Array(list) if list.iter().all(Value::is_object) => list,
+        single @ Value::Object(_) => vec![single],
+        _ => return Err(refused("its Statement is not a list of objects")),
+    };
+    let ours = serde_json::to_value(ours).map_err(|error| refused(&error.to_string()))?;
+    let (own, mut list): (Vec<Value>, Vec<Value>) = list.into_iter().partition(|other| other["Sid"] == sid.as_str());
+    if matches!(own.as_slice(), [own] if means_the_same(own, &ours)) {
+        return Ok(None);
+    }
+    list.push(ours);
+    *statements = list.into();
+    let text = serde_json::to_string_pretty(&policy).map_err(|error| refused(&error.to_string()))?;
+    within(text, &policy.to_string(), kind, LONGEST_BUCKET_POLICY, cure).map(Some)
+}
+
+/// What irsad does with AWS, for the policy of its nodes' role.
+#[derive(Debug, Clone)]
+pub struct NodeDuties<'a> {
+    /// The objects to publish; `None` where they are not in S3.
+    pub objects: Option<PublicObjects<'a>>,
+    /// Whether the bucket may have to be created.
+    pub creates_bucket: bool,
+    /// Whether the bucket's policy and public access block are irsad's to set.
+    pub opens_bucket: bool,
+    /// Account and issuer of the IAM OIDC provider; `None` where someone else looks after it.
+    pub provider: Option<(Partition, &'a AccountId, &'a IssuerUrl)>,
+}
+
+/// The least that a control-plane node's role must allow for `duties`; `None` where irsad asks AWS for nothing.
+///
+/// `sts:GetCallerIdentity`, the one other call, needs no permission.
+///
+/// # Errors
+/// More characters than IAM takes.
+pub fn node_policy(duties: &NodeDuties<'_>) -> Result<Option<String>, PolicyError> {
+    let mut statements = Vec::new();
+    if let Some(objects) = &duties.objects {
+        // Without ListBucket a missing object is answered with 403: it could not be told from one that is forbidden.
+        let mut actions = vec!["s3:GetBucketLocation", "s3:ListBucket"];
+        if duties.creates_bucket {
+            actions.insert(0, "s3:CreateBucket");
+        }
+        if duties.opens_bucket {
+            actions.extend(["s3:GetBucketPolicy", "s3:PutBucketPolicy"]);
+            actions.extend(["s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"]);
+        }
+        let bucket = Value::from(objects.bucket_arn());
+        let sid = |sid: &str| Some(sid.to_owned());
+        statements.push(Statement { sid: sid("IrsadBucket"), resource: bucket, ..Statement::allow(&actions) });
+        let actions = ["s3:GetObject", "s3:PutObject"];
+        let resource = objects.arns().into();
+        statements.push(Statement { sid: sid("IrsadDocuments"), resource, ..Statement::allow(&actions) });
+    }
+    if let Some((partition, account, issuer)) = duties.provider {
+        let actions = [
+            "iam:GetOpenIDConnectProvider",
+            "iam:CreateOpenIDConnectProvider",
+            "iam:TagOpenIDConnectProvider",
+            "iam:AddClientIDToOpenIDConnectProvider",
+        ];
+        let resource = oidc_provider_arn(partition, account, issuer).into();
+        statements.push(Statement { sid: Some("IrsadProvider".to_owned()), resource, ..Statement::allow(&actions) });
+    }
+    if statements.is_empty() {
+        return Ok(None);
+    }
+    render(statements, "node policy", LONGEST_MANAGED_POLICY, "use a shorter issuer").map(Some)
+}
+
+/// `Irsad` and the cluster's name; a Sid takes letters and digits only, and no two clusters must have the same.
+fn statement_id(cluster: &str) -> String {
+    // A DNS label has no capital, so that `a-b` and `adashb` stay apart.
+    format!("Irsad{}", cluster.replace('-', "Dash"))
+}
+
+/// Whether two statements allow the same, however S3 has written them down.
+fn means_the_same(one: &Value, other: &Value) -> bool {
+    let texts = |value: &Value| -> Option<BTreeSet<String>> {
+        match value {
+            Value::String(text) => Some(BTreeSet::from([text.clone()])),
+            Value::Array(list) => list.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            _ => None,
+        }
+    };
+    let anyone = |value: &Value| texts(value.get("AWS").unwrap_or(value)) == Some(BTreeSet::from(["*".to_owned()]));
+    let members = |value: &Value| value.as_object().map(|members| members.keys().cloned().collect::<BTreeSet<_>>());
+    members(one) == members(other)
+        && one["Effect"] == other["Effect"]
+        && anyone(&one["Principal"])
+        && anyone(&other["Principal"])
+        && texts(&one["Action"]) == texts(&other["Action"])
+        && texts(&one["Resource"]) == texts(&other["Resource"])
+}
+
+fn one_or_many(texts: &[&str]) -> Value {
+    match texts {
+        [one] => Value::from(*one),
+        many => Value::from(many.to_vec()),
+    }
+}
+
+fn render(
+    statement: Vec<Statement>,
+    kind: &'static str,
+    limit: usize,
+    cure: &'static str,
+) -> Result<String, PolicyError> {
+    let policy = Policy { version: "2012-10-17", statement };
+    // Text and lists only: writing them cannot fail.
+    let text = serde_json::to_string_pretty(&policy).unwrap_or_default();
+    let compact = serde_json::to_string(&policy).unwrap_or_default();
+    within(text, &compact, kind, limit, cure)
+}
+
+fn within(
+    text: String,
+    compact: &str,
+    kind: &'static str,
+    limit: usize,
+    cure: &'static str,
+) -> Result<String, PolicyError> {
+    let length = compact.chars().count();
+    if length > limit { Err(PolicyError::TooLong { kind, length, limit, cure }) } else { Ok(text + "\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issuer() -> IssuerUrl {
+        "https://oidc.example.com/prod-1".parse().expect("an issuer")
+    }
+
+    fn account() -> AccountId {
+        "123456789012".parse().expect("an account")
+    }
+
+    fn bucket() -> BucketName {
+        "prod-1-oidc".parse().expect("a bucket name")
+    }
+
+    fn objects(bucket: &BucketName, partition: Partition) -> PublicObjects<'_> {
+        let keys = [".well-known/openid-configuration".to_owned(), "openid/v1/jwks".to_owned()];
+        PublicObjects { partition, bucket, keys }
+    }
+
+    fn audiences(texts: &[&str]) -> Vec<Audience> {
+        texts.iter().map(|text| text.parse().expect("an audience")).collect()
+    }
+
+    fn value(text: &str) -> Value {
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    #[test]
+    fn trust_policy_compares_sub_and_aud() {
+        let subject = Subject::new("default", "app").expect("a subject");
+        let audiences = audiences(&["sts.amazonaws.com"]);
+        let text = trust_policy(Partition::Commercial, &account(), &issuer(), &subject, &audiences).expect("a policy");
+        let expected = r#"{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Effect": "Allow",
+      "Principal": {
+        "Federated": "arn:aws:iam::123456789012:oidc-provider/oidc.example.com/prod-1"
+      },
+      "Action": "sts:AssumeRoleWithWebIdentity",
+      "Condition": {
+        "StringEquals": {
+          "oidc.example.com/prod-1:aud": "sts.amazonaws.com",
+          "oidc.example.com/prod-1:sub": "system:serviceaccount:default:app"
+        }
+      }
+    }
+  ]
+}
+"#;
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn pattern_is_compared_with_string_like_and_the_audience_still_exactly() {
+        for (namespace, name) in [("team-*", "app"), ("team", "app-?"), ("*", "app"), ("team", "*")] {
+            let subject = Subject::new(namespace, name).expect("a subject");
+            let audiences = audiences(&["sts.amazonaws.com", "vault"]);
+            let text = trust_policy(Partition::China, &account(), &issuer(), &subject, &audiences).expect("a policy");
+            let statement = &value(&text)["Statement"][0];
+            assert_eq!(
+                statement["Condition"],
+                json!({
+                    "StringEquals": { "oidc.example.com/prod-1:aud": ["sts.amazonaws.com", "vault"] },
+                    "StringLike": { "oidc.example.com/prod-1:sub": format!("system:serviceaccount:{namespace}:{name}") },
+                })
+            );
+            assert_eq!(
+                statement["Principal"]["Federated"],
+                "arn:aws-cn:iam::123456789012:oidc-provider/oidc.example.com/prod-1"
+            );
+        }
+    }
+
+    #[test]
+    fn trust_policy_that_is_too_open_or_too_long_is_refused() {
+        for (namespace, name, message) in [
+            ("*", "*", "namespace \"*\" with service account \"*\" would let every pod of the cluster take the role; name at least one of them"),
+            ("Team", "app", "\"Team\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?"),
+            ("a:b", "app", "\"a:b\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?"),
+            ("", "app", "\"\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?"),
+            ("team", "-app", "\"-app\" is not a service account; use at most 253 lower-case letters, digits, hyphens and dots, or a pattern with * and ?"),
+        ] {
+            assert_eq!(Subject::new(namespace, name).expect_err("refused").to_string(), message);
+        }
+        let subject = Subject::new("default", "app").expect("a subject");
+        let policy = |audiences: &[Audience]| {
+            let policy = trust_policy(Partition::Commercial, &account(), &issuer(), &subject, audiences);
+            policy.expect_err("refused").to_string()
+        };
+        assert_eq!(policy(&[]), "a trust policy needs at least one audience; use sts.amazonaws.com");
+        assert_eq!(
+            policy(&vec![audiences(&["a".repeat(200).as_str()]).remove(0); 10]),
+            "the trust policy would have 2341 characters and AWS takes 2048; use a shorter issuer or fewer audiences, \
+             or ask AWS to raise the quota and write the policy by hand"
+        );
+    }
+
+    #[test]
+    fn new_bucket_policy_opens_exactly_two_objects() {
+        for partition in Partition::ALL {
+            let bucket = bucket();
+            let text = bucket_policy(None, "prod-1", &objects(&bucket, partition)).expect("a policy").expect("a text");
+            let expected = json!({
+                "Version": "2012-10-17",
+                "Statement": [{
+                    "Sid": "IrsadprodDash1", "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
+                    "Resource": [
+                        format!("arn:{partition}:s3:::prod-1-oidc/.well-known/openid-configuration"),
+                        format!("arn:{partition}:s3:::prod-1-oidc/openid/v1/jwks"),
+                    ],
+                }],
+            });
+            assert_eq!(value(&text), expected);
+            assert_eq!(bucket_policy(Some(&text), "prod-1", &objects(&bucket, partition)).expect("a policy"), None);
+        }
+    }
+
+    #[test]
+    fn bucket_policy_keeps_the_statements_of_others() {
+        let bucket = bucket();
+        let objects = objects(&bucket, Partition::Commercial);
+        let theirs = json!({ "Sid": "Theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*" });
+        let list = json!({ "Version": "2008-10-17", "Id": "x", "Statement": [theirs] });
+        let single = json!({ "Version": "2008-10-17", "Id": "x", "Statement": theirs });
+        for existing in [list, single] {
+            let text = bucket_policy(Some(&existing.to_string()), "a-b", &objects).expect("a policy").expect("a text");
+            let both = value(&text);
+            assert_eq!((&both["Version"], &both["Id"], &both["Statement"][0]), (&json!("2008-10-17"), &json!("x"), &theirs));
+            assert_eq!(both["Statement"][1]["Sid"], "IrsadaDashb");
+            let third = bucket_policy(Some(&text), "adashb", &objects).expect("a policy").expect("another cluster's own");
+            assert_eq!(value(&third)["Statement"].as_array().map(Vec::len), Some(3));
+        }
+    }
+
+    #[test]
+    fn own_statement_is_put_right_and_left_alone_however_s3_writes_it() {
+        let bucket = bucket();
+        let objects = objects(&bucket, Partition::Commercial);
+        let text = bucket_policy(None, "prod-1", &objects).expect("a policy").expect("a text");
+        let changed = |change: fn(&mut Value)| {
+            let mut policy = value(&text);
+            change(&mut policy["Statement"][0]);
+            bucket_policy(Some(&policy.to_string()), "prod-1", &objects).expect("a policy")
+        };
+        for same in [
+            (|own| own["Principal"] = json!({ "AWS": "*" })) as fn(&mut Value),
+            |own| own["Principal"] = json!({ "AWS": ["*"] }),
+            |own| own["Action"] = json!(["s3:GetObject"]),
+            |own| own["Resource"].as_array_mut().expect("a list").reverse(),
+        ] {
+            assert_eq!(changed(same), None);
+        }
+        for wrong in [
+            (|own| own["Effect"] = json!("Deny")) as fn(&mut Value),
+            |own| own["Principal"] = json!({ "AWS": "arn:aws:iam::123456789012:root" }),
+            |own| own["Action"] = json!("s3:*"),
+            |own| own["Resource"] = json!("*"),
+            |own| own["Condition"] = json!({ "Bool": { "aws:SecureTransport": "true" } }),
+        ] {
+            assert_eq!(changed(wrong).as_deref().map(value), Some(value(&text)));
+        }
+    }
+
+    #[test]
+    fn bucket_policy_that_is_none_is_never_overwritten() {
+        let bucket = bucket();
+        let refused = |text: &str| {
+            let policy = bucket_policy(Some(text), "prod-1", &objects(&bucket, Partition::Commercial));
+            policy.expect_err("refused").to_string()
+        };
+        let message = |reason: &str| {
+            format!("the bucket's policy is not one that a statement can be added to (nothing changed): {reason}; repair it by hand")
+        };
+        for (text, reason) in [
+            ("", "EOF while parsing a value at line 1 column 0"),
+            ("[]", "it has no Statement"),
+            ("{}", "it has no Statement"),
+            (r#"{"Statement":"x"}"#, "its Statement is not a list of objects"),
+            (r#"{"Statement":["x"]}"#, "its Statement is not a list of objects"),
+        ] {
+            assert_eq!(refused(text), message(reason));
+        }
+        let full = json!({ "Statement": [{ "Sid": "a".repeat(21_000) }] }).to_string();
+        let error = refused(&full);
+        assert!(error.ends_with("AWS takes 20480; remove statements that are no longer needed"), "{error}");
+    }
+
+    #[test]
+    fn node_policy_allows_what_the_duties_need_and_no_more() {
+        let (bucket, account, issuer) = (bucket(), account(), issuer());
+        let all = NodeDuties {
+            objects: Some(objects(&bucket, Partition::GovCloud)),
+            creates_bucket: true,
+            opens_bucket: true,
+            provider: Some((Partition::GovCloud, &account, &issuer)),
+        };
+        let expected = r#"{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "IrsadBucket",
+      "Effect": "Allow",
+      "Action": [
+        "s3:CreateBucket",
+        "s3:GetBucketLocation",
+        "s3:ListBucket",
+        "s3:GetBucketPolicy",
+        "s3:PutBucketPolicy",
+        "s3:GetBucketPublicAccessBlock",
+        "s3:PutBucketPublicAccessBlock"
+      ],
+      "Resource": "arn:aws-us-gov:s3:::prod-1-oidc"
+    },
+    {
+      "Sid": "IrsadDocuments",
+      "Effect": "Allow",
+      "Action": [
+        "s3:GetObject",
+        "s3:PutObject"
+      ],
+      "Resource": [
+        "arn:aws-us-gov:s3:::prod-1-oidc/.well-known/openid-configuration",
+        "arn:aws-us-gov:s3:::prod-1-oidc/openid/v1/jwks"
+      ]
+    },
+    {
+      "Sid": "IrsadProvider",
+      "Effect": "Allow",
+      "Action": [
+        "iam:GetOpenIDConnectProvider",
+        "iam:CreateOpenIDConnectProvider",
+        "iam:TagOpenIDConnectProvider",
+        "iam:AddClientIDToOpenIDConnectProvider"
+      ],
+      "Resource": "arn:aws-us-gov:iam::123456789012:oidc-provider/oidc.example.com/prod-1"
+    }
+  ]
+}
+"#;
+        assert_eq!(node_policy(&all).expect("a policy").as_deref(), Some(expected));
+
+        let less = NodeDuties { creates_bucket: false, opens_bucket: false, provider: None, ..all.clone() };
+        let text = node_policy(&less).expect("a policy").expect("a text");
+        assert_eq!(value(&text)["Statement"][0]["Action"], json!(["s3:GetBucketLocation", "s3:ListBucket"]));
+        assert_eq!(value(&text)["Statement"].as_array().map(Vec::len), Some(2));
+        let nothing = NodeDuties { objects: None, provider: None, ..all };
+        assert_eq!(node_policy(&nothing).expect("no policy"), None);
+    }
+}
