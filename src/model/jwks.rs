@@ -21,7 +21,7 @@ pub struct Jwks {
 
 /// One key; the members stand in the order in which kube-apiserver writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Jwk {
+pub struct Jwk {
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
     usage: Option<String>,
     kty: String,
@@ -64,12 +64,25 @@ impl Jwks {
     /// [`JwksError::Empty`] and [`JwksError::TooMany`].
     pub fn of<'k>(keys: impl IntoIterator<Item = &'k PublicKey>) -> Result<Self, JwksError> {
         let mut seen = HashSet::new();
-        let keys: Vec<Jwk> = keys.into_iter().filter(|key| seen.insert(key.kid())).map(Jwk::of).collect();
+        Self::from_keys(keys.into_iter().filter(|key| seen.insert(key.kid())).map(Jwk::of))
+    }
+
+    /// The document of these entries, in their order.
+    ///
+    /// # Errors
+    /// [`JwksError::Empty`] and [`JwksError::TooMany`].
+    pub fn from_keys(keys: impl IntoIterator<Item = Jwk>) -> Result<Self, JwksError> {
+        let keys: Vec<Jwk> = keys.into_iter().collect();
         match keys.len() {
             0 => Err(JwksError::Empty),
             1..=MOST_KEYS => Ok(Self { keys }),
             more => Err(JwksError::TooMany(more)),
         }
+    }
+
+    /// The entries in their order.
+    pub fn keys(&self) -> &[Jwk] {
+        &self.keys
     }
 
     /// Reads any JWK Set: members in any order, unknown ones ignored, keys of other types kept.
@@ -116,7 +129,8 @@ impl Jwks {
 }
 
 impl Jwk {
-    fn of(key: &PublicKey) -> Self {
+    /// The entry of one public key.
+    pub fn of(key: &PublicKey) -> Self {
         let encode = |number: &[u8]| Some(URL_SAFE_NO_PAD.encode(number));
         let (kty, crv, [n, e, x, y]) = match key.numbers() {
             Numbers::Rsa { n, e } => ("RSA", None, [encode(n), encode(e), None, None]),
@@ -133,6 +147,16 @@ impl Jwk {
             x,
             y,
         }
+    }
+
+    /// Key id, where it has one.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Signature algorithm, where it names one.
+    pub fn algorithm(&self) -> Option<&str> {
+        self.alg.as_deref()
     }
 }
 

@@ -178,7 +178,7 @@ pub struct PublicObjects<'a> {
     /// The bucket.
     pub bucket: &'a BucketName,
     /// Keys of the discovery document and the JWK Set.
-    pub keys: [String; 2],
+    pub keys: &'a [String; 2],
 }
 
 impl PublicObjects<'_> {
@@ -191,21 +191,22 @@ impl PublicObjects<'_> {
     }
 }
 
-/// The bucket's policy with one statement of ours, which lets anyone read exactly `objects`. `None` where `existing` has it.
+/// The bucket's policy with one statement of ours, which lets anyone read exactly the objects `keys`. `None` where `existing` has it.
 ///
-/// Statements of others stay as they are; ours is known by its Sid, which names the cluster, so that clusters can share a
-/// bucket.
+/// Statements of others stay as they are; ours is known by `sid`, see [`statement_id`].
 ///
 /// # Errors
 /// [`PolicyError::NotPolicy`] where `existing` is no policy, and more bytes than S3 takes. Nothing must be written then.
 pub fn bucket_policy(
     existing: Option<&str>,
-    cluster: &str,
-    objects: &PublicObjects<'_>,
+    sid: &str,
+    partition: Partition,
+    bucket: &BucketName,
+    keys: &[String; 2],
 ) -> Result<Option<String>, PolicyError> {
-    let sid = statement_id(cluster);
+    let objects = PublicObjects { partition, bucket, keys };
     let ours = Statement {
-        sid: Some(sid.clone()),
+        sid: Some(sid.to_owned()),
         principal: json!("*"),
         resource: objects.arns().into(),
         ..Statement::allow(&["s3:GetObject"])
@@ -224,7 +225,7 @@ pub fn bucket_policy(
         _ => return Err(refused("its Statement is not a list of objects")),
     };
     let ours = serde_json::to_value(ours).map_err(|error| refused(&error.to_string()))?;
-    let (own, mut list): (Vec<Value>, Vec<Value>) = list.into_iter().partition(|other| other["Sid"] == sid.as_str());
+    let (own, mut list): (Vec<Value>, Vec<Value>) = list.into_iter().partition(|other| other["Sid"] == sid);
     if matches!(own.as_slice(), [own] if means_the_same(own, &ours)) {
         return Ok(None);
     }
@@ -288,8 +289,9 @@ pub fn node_policy(duties: &NodeDuties<'_>) -> Result<Option<String>, PolicyErro
     render(statements, "node policy", LONGEST_MANAGED_POLICY, "use a shorter issuer").map(Some)
 }
 
-/// `Irsad` and the cluster's name; a Sid takes letters and digits only, and no two clusters must have the same.
-fn statement_id(cluster: &str) -> String {
+/// Sid of our statement for a cluster: `Irsad` and its name. A Sid takes letters and digits only, and clusters that share a
+/// bucket must not have the same.
+pub fn statement_id(cluster: &str) -> String {
     // A DNS label has no capital, so that `a-b` and `adashb` stay apart.
     format!("Irsad{}", cluster.replace('-', "Dash"))
 }
@@ -346,6 +348,8 @@ fn within(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     fn issuer() -> IssuerUrl {
@@ -360,10 +364,8 @@ mod tests {
         "prod-1-oidc".parse().expect("a bucket name")
     }
 
-    fn objects(bucket: &BucketName, partition: Partition) -> PublicObjects<'_> {
-        let keys = [".well-known/openid-configuration".to_owned(), "openid/v1/jwks".to_owned()];
-        PublicObjects { partition, bucket, keys }
-    }
+    static KEYS: LazyLock<[String; 2]> =
+        LazyLock::new(|| [".well-known/openid-configuration".to_owned(), "openid/v1/jwks".to_owned()]);
 
     fn audiences(texts: &[&str]) -> Vec<Audience> {
         texts.iter().map(|text| text.parse().expect("an audience")).collect()
@@ -449,7 +451,7 @@ mod tests {
     fn new_bucket_policy_opens_exactly_two_objects() {
         for partition in Partition::ALL {
             let bucket = bucket();
-            let text = bucket_policy(None, "prod-1", &objects(&bucket, partition)).expect("a policy").expect("a text");
+            let text = bucket_policy(None, &statement_id("prod-1"), partition, &bucket, &KEYS).expect("a policy").expect("a text");
             let expected = json!({
                 "Version": "2012-10-17",
                 "Statement": [{
@@ -461,23 +463,22 @@ mod tests {
                 }],
             });
             assert_eq!(value(&text), expected);
-            assert_eq!(bucket_policy(Some(&text), "prod-1", &objects(&bucket, partition)).expect("a policy"), None);
+            assert_eq!(bucket_policy(Some(&text), &statement_id("prod-1"), partition, &bucket, &KEYS).expect("a policy"), None);
         }
     }
 
     #[test]
     fn bucket_policy_keeps_the_statements_of_others() {
         let bucket = bucket();
-        let objects = objects(&bucket, Partition::Commercial);
         let theirs = json!({ "Sid": "Theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*" });
         let list = json!({ "Version": "2008-10-17", "Id": "x", "Statement": [theirs] });
         let single = json!({ "Version": "2008-10-17", "Id": "x", "Statement": theirs });
         for existing in [list, single] {
-            let text = bucket_policy(Some(&existing.to_string()), "a-b", &objects).expect("a policy").expect("a text");
+            let text = bucket_policy(Some(&existing.to_string()), &statement_id("a-b"), Partition::Commercial, &bucket, &KEYS).expect("a policy").expect("a text");
             let both = value(&text);
             assert_eq!((&both["Version"], &both["Id"], &both["Statement"][0]), (&json!("2008-10-17"), &json!("x"), &theirs));
             assert_eq!(both["Statement"][1]["Sid"], "IrsadaDashb");
-            let third = bucket_policy(Some(&text), "adashb", &objects).expect("a policy").expect("another cluster's own");
+            let third = bucket_policy(Some(&text), &statement_id("adashb"), Partition::Commercial, &bucket, &KEYS).expect("a policy").expect("another cluster's own");
             assert_eq!(value(&third)["Statement"].as_array().map(Vec::len), Some(3));
         }
     }
@@ -485,12 +486,11 @@ mod tests {
     #[test]
     fn own_statement_is_put_right_and_left_alone_however_s3_writes_it() {
         let bucket = bucket();
-        let objects = objects(&bucket, Partition::Commercial);
-        let text = bucket_policy(None, "prod-1", &objects).expect("a policy").expect("a text");
+        let text = bucket_policy(None, &statement_id("prod-1"), Partition::Commercial, &bucket, &KEYS).expect("a policy").expect("a text");
         let changed = |change: fn(&mut Value)| {
             let mut policy = value(&text);
             change(&mut policy["Statement"][0]);
-            bucket_policy(Some(&policy.to_string()), "prod-1", &objects).expect("a policy")
+            bucket_policy(Some(&policy.to_string()), &statement_id("prod-1"), Partition::Commercial, &bucket, &KEYS).expect("a policy")
         };
         for same in [
             (|own| own["Principal"] = json!({ "AWS": "*" })) as fn(&mut Value),
@@ -515,7 +515,7 @@ mod tests {
     fn bucket_policy_that_is_none_is_never_overwritten() {
         let bucket = bucket();
         let refused = |text: &str| {
-            let policy = bucket_policy(Some(text), "prod-1", &objects(&bucket, Partition::Commercial));
+            let policy = bucket_policy(Some(text), &statement_id("prod-1"), Partition::Commercial, &bucket, &KEYS);
             policy.expect_err("refused").to_string()
         };
         let message = |reason: &str| {
@@ -539,7 +539,7 @@ mod tests {
     fn node_policy_allows_what_the_duties_need_and_no_more() {
         let (bucket, account, issuer) = (bucket(), account(), issuer());
         let all = NodeDuties {
-            objects: Some(objects(&bucket, Partition::GovCloud)),
+            objects: Some(PublicObjects { partition: Partition::GovCloud, bucket: &bucket, keys: &KEYS }),
             creates_bucket: true,
             opens_bucket: true,
             provider: Some((Partition::GovCloud, &account, &issuer)),
