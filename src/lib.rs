@@ -18,6 +18,15 @@
 //! `aws` and `cluster` do not know each other; `aws::s3` implements `store`'s contract. `config` is used from `daemon`
 //! upwards, and by `observe` and `execute` as [`config::Settings`]. `tests/tidy.rs` holds this.
 
-pub mod aws;
+pub mod cluster;
+pub mod host;
 pub mod model;
 pub mod store;
+
+/// Makes aws-lc-rs the TLS cryptography of this process. Call it first in `main`; a second call changes nothing.
+///
+/// Without it, every TLS client would choose for itself, and the first one made would decide for all.
+pub fn install_crypto_provider() {
+    // An error only says that a provider is in place already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

@@ -1,0 +1,448 @@
+//! One request to the API server: limited in time and size, and every way in which it can fail told apart.
+//!
+//! It does not know what an answer means.
+
+use std::{error::Error, fmt, io, time::Duration};
+
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde::{Deserialize, de::DeserializeOwned};
+use thiserror::Error;
+use tracing::{Dispatch, instrument::WithSubscriber};
+
+use super::{ApiServer, CONNECT_LIMIT};
+
+/// Largest answer that is kept in memory, in bytes. A JWKS of 100 keys has 60 kB.
+const LARGEST_ANSWER_BYTES: usize = 1 << 20;
+
+/// Largest answer that is looked through line by line, in bytes. A large cluster's metrics have some 30 MB.
+const LARGEST_LISTING_BYTES: usize = 256 << 20;
+
+/// Longest line that is looked at, in bytes; the rest of a longer one is passed over.
+const LONGEST_LINE_BYTES: usize = 4096;
+
+/// Longest part of the server's own message that is passed on.
+const LONGEST_MESSAGE_CHARACTERS: usize = 300;
+
+/// Why the API server gave no usable answer. Nothing is known about its keys then.
+#[derive(Debug, Error)]
+pub enum NoAnswer {
+    /// The port is closed.
+    #[error(
+        "kube-apiserver is down or restarting: nothing listens at {url}; if it stays so, look at `crictl ps -a --name kube-apiserver` and the log of that container"
+    )]
+    Down {
+        /// What was asked for.
+        url: String,
+    },
+    /// The server's certificate was not accepted.
+    #[error(
+        "the certificate of {url} is not valid for this address and the kubeconfig's certificate authority; compare both with apiserver.crt and ca.crt of this node"
+    )]
+    Untrusted {
+        /// What was asked for.
+        url: String,
+        /// What is wrong with the certificate.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The connection broke, or could not be made for another reason than a closed port.
+    #[error("no answer from {url}: the connection failed; kube-apiserver may be stopping, it is asked again")]
+    Broken {
+        /// What was asked for.
+        url: String,
+        /// What happened to the connection.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Too slow.
+    #[error(
+        "no answer from {url} within {limit:?}; kube-apiserver is starting or overloaded, or does not reach etcd: it is asked again"
+    )]
+    TimedOut {
+        /// What was asked for.
+        url: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// 401.
+    #[error(
+        "{url} answered 401: kube-apiserver is starting, or the kubeconfig's certificate has expired or is of another authority (`kubeadm certs check-expiration`)"
+    )]
+    Unauthorized {
+        /// What was asked for.
+        url: String,
+        /// The server's message.
+        #[source]
+        source: Said,
+    },
+    /// 403. Normal for a moment while a server starts, for administrators too: it has not read its RBAC rules yet.
+    #[error(
+        "{url} answered 403: kube-apiserver is starting, or the kubeconfig's user is not allowed to ask; if it stays so, use an administrator's kubeconfig"
+    )]
+    Forbidden {
+        /// What was asked for.
+        url: String,
+        /// The server's message.
+        #[source]
+        source: Said,
+    },
+    /// 404.
+    #[error("{url} answered 404: there is no such thing on this kube-apiserver")]
+    NotFound {
+        /// What was asked for.
+        url: String,
+    },
+    /// 404 for the documents of service-account issuer discovery, which only a usable issuer turns on
+    /// (`pkg/serviceaccount/openidmetadata.go` in kubernetes/kubernetes).
+    #[error(
+        "{url} answered 404: kube-apiserver serves no OIDC discovery, because its first --service-account-issuer is not an https URL without query and fragment"
+    )]
+    DiscoveryOff {
+        /// What was asked for.
+        url: String,
+    },
+    /// 429 or 5xx.
+    #[error("{url} answered {status}: kube-apiserver is starting, stopping or overloaded; it is asked again")]
+    Busy {
+        /// What was asked for.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+        /// The server's message.
+        #[source]
+        source: Said,
+    },
+    /// Any other status.
+    #[error("{url} answered {status}, which kube-apiserver does not; check that nothing else listens there")]
+    Unexpected {
+        /// What was asked for.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+        /// The server's message.
+        #[source]
+        source: Said,
+    },
+    /// Not what was asked for.
+    #[error(
+        "{url} answered something that is not {expected}; check that nothing else than kube-apiserver listens there"
+    )]
+    Garbled {
+        /// What was asked for.
+        url: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// Longer than is read.
+    #[error(
+        "{url} answered with more than {limit_bytes} bytes, which were not read; check that nothing else than kube-apiserver listens there"
+    )]
+    TooLong {
+        /// What was asked for.
+        url: String,
+        /// The limit that was passed.
+        limit_bytes: usize,
+    },
+}
+
+impl NoAnswer {
+    /// Whether the port is closed: the process is certainly not there at this moment (it may be restarting).
+    pub fn is_down(&self) -> bool {
+        matches!(self, Self::Down { .. })
+    }
+
+    /// The whole chain as one text, for a [`Probe::Unknown`](crate::model::probe::Probe::Unknown).
+    pub fn reason(&self) -> String {
+        let causes = std::iter::successors(self.source(), |&cause| cause.source());
+        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+}
+
+/// What the API server itself said about a refusal: the `message` of its `Status`, or the beginning of another text.
+#[derive(Debug, Error)]
+pub struct Said(String);
+
+impl Said {
+    fn new(body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Status {
+            message: String,
+        }
+        let text = serde_json::from_slice::<Status>(body)
+            .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |status| status.message);
+        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line: String = line.trim().chars().take(LONGEST_MESSAGE_CHARACTERS).collect();
+        Self(if line.is_empty() { "no message".to_owned() } else { line })
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One whole answer of any status.
+pub(super) struct Answer {
+    url: String,
+    pub(super) status: StatusCode,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// The answer where the status is a success.
+    pub(super) fn success(self) -> Result<Self, NoAnswer> {
+        let Self { url, status, body } = self;
+        if status.is_success() {
+            return Ok(Self { url, status, body });
+        }
+        let source = Said::new(&body);
+        Err(match status.as_u16() {
+            401 => NoAnswer::Unauthorized { url, source },
+            403 => NoAnswer::Forbidden { url, source },
+            404 => NoAnswer::NotFound { url },
+            status @ (429 | 500..) => NoAnswer::Busy { url, status, source },
+            status => NoAnswer::Unexpected { url, status, source },
+        })
+    }
+
+    /// The body as `T`. The cause is left out of the error: a body may hold a token.
+    pub(super) fn json<T: DeserializeOwned>(&self, expected: &'static str) -> Result<T, NoAnswer> {
+        serde_json::from_slice(&self.body).map_err(|_| self.garbled(expected))
+    }
+
+    pub(super) fn garbled(&self, expected: &'static str) -> NoAnswer {
+        NoAnswer::Garbled { url: self.url.clone(), expected }
+    }
+}
+
+/// One request, complete.
+struct Question<'a> {
+    method: Method,
+    path: &'a str,
+    body: Vec<u8>,
+}
+
+impl<'a> Question<'a> {
+    fn get(path: &'a str) -> Self {
+        Self { method: Method::GET, path, body: Vec::new() }
+    }
+
+    /// Any media type is taken: `/openid/v1/jwks` answers 406 to `application/json`, which it is not called.
+    fn request(self) -> Result<Request<Body>, http::Error> {
+        Request::builder()
+            .method(self.method)
+            .uri(self.path)
+            .header(header::ACCEPT, "*/*")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(self.body))
+    }
+}
+
+impl ApiServer {
+    /// The answer to GET.
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, NoAnswer> {
+        self.ask(Question::get(path)).await
+    }
+
+    /// The answer to POST of a JSON object.
+    pub(super) async fn post(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
+        self.ask(Question { method: Method::POST, path, body: json.to_string().into_bytes() }).await
+    }
+
+    async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
+        let url = self.url(question.path);
+        let mut body = Vec::new();
+        let status = self.exchange(question, LARGEST_ANSWER_BYTES, |_, part| body.extend_from_slice(part)).await?;
+        Ok(Answer { url, status, body })
+    }
+
+    /// The rest of the first line of a text that begins with `start`, without keeping the text in memory.
+    ///
+    /// It is read to its end: a connection that is dropped in the middle has to be made again.
+    pub(super) async fn find_line(&self, path: &str, start: &str) -> Result<Option<String>, NoAnswer> {
+        let mut lines = Lines { start, current: Vec::new(), found: None };
+        let mut refusal = Vec::new();
+        let take = |status: StatusCode, part: &[u8]| {
+            if status.is_success() {
+                lines.push(part);
+            } else if refusal.len() + part.len() <= LARGEST_ANSWER_BYTES {
+                refusal.extend_from_slice(part);
+            }
+        };
+        let status = self.exchange(Question::get(path), LARGEST_LISTING_BYTES, take).await?;
+        Answer { url: self.url(path), status, body: refusal }.success()?;
+        lines.push(b"\n");
+        Ok(lines.found)
+    }
+
+    /// What is asked, for messages.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.server)
+    }
+
+    /// Asks within the limit of time and hands the status and the body on, part by part.
+    async fn exchange(
+        &self,
+        question: Question<'_>,
+        limit_bytes: usize,
+        take: impl FnMut(StatusCode, &[u8]),
+    ) -> Result<StatusCode, NoAnswer> {
+        let (url, limit) = (self.url(question.path), self.answer_limit);
+        let answer = self.unlimited_exchange(question, limit_bytes, take);
+        // kube logs every refused connection as an error of its own; here a closed port is an observation.
+        let quiet = tokio::time::timeout(limit, answer).with_subscriber(Dispatch::none());
+        quiet.await.unwrap_or(Err(NoAnswer::TimedOut { url, limit }))
+    }
+
+    async fn unlimited_exchange(
+        &self,
+        question: Question<'_>,
+        limit_bytes: usize,
+        mut take: impl FnMut(StatusCode, &[u8]),
+    ) -> Result<StatusCode, NoAnswer> {
+        let url = self.url(question.path);
+        let failed = |error: Box<dyn Error + Send + Sync>| failure(url.clone(), error);
+        let request = question.request().map_err(|error| failed(error.into()))?;
+        let mut response = self.client.send(request).await.map_err(|error| failed(error.into()))?;
+        let status = response.status();
+        let mut rest = limit_bytes;
+        while let Some(frame) = response.body_mut().frame().await {
+            let frame = frame.map_err(|error| failed(error.into()))?;
+            let Some(part) = frame.data_ref() else { continue };
+            rest = rest.checked_sub(part.len()).ok_or_else(|| NoAnswer::TooLong { url: url.clone(), limit_bytes })?;
+            take(status, part);
+        }
+        Ok(status)
+    }
+}
+
+/// Looks for one line in a text that comes in parts.
+struct Lines<'a> {
+    start: &'a str,
+    current: Vec<u8>,
+    found: Option<String>,
+}
+
+impl Lines<'_> {
+    fn push(&mut self, part: &[u8]) {
+        if self.found.is_some() {
+            return;
+        }
+        for piece in part.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST_LINE_BYTES.saturating_sub(self.current.len());
+            self.current.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                self.finish();
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.found.is_none()
+            && let Some(rest) = self.current.strip_prefix(self.start.as_bytes())
+        {
+            self.found = Some(String::from_utf8_lossy(rest).trim().to_owned());
+        }
+        self.current.clear();
+    }
+}
+
+/// Tells a closed port and a bad certificate from other failures of the connection.
+fn failure(url: String, error: Box<dyn Error + Send + Sync>) -> NoAnswer {
+    for cause in causes(&*error) {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return tls_failure(url, tls.clone());
+        }
+        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => return NoAnswer::Down { url },
+            Some(io::ErrorKind::TimedOut) => return NoAnswer::TimedOut { url, limit: CONNECT_LIMIT },
+            _ => (),
+        }
+    }
+    // The outer errors of the HTTP client only say that something failed.
+    let innermost = causes(&*error).last().map_or_else(String::new, ToString::to_string);
+    NoAnswer::Broken { url, source: innermost.into() }
+}
+
+/// An error and what caused it. An `io::Error` hides the error that it was made from: its source is that error's source.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(hidden) => Some(hidden),
+        None => error.source(),
+    })
+}
+
+fn tls_failure(url: String, error: rustls::Error) -> NoAnswer {
+    match error {
+        rustls::Error::InvalidCertificate(_) => NoAnswer::Untrusted { url, source: error.into() },
+        _ => NoAnswer::Broken { url, source: error.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::{
+        super::fake::{Fake, Outcome, Reply},
+        *,
+    };
+
+    #[test]
+    fn line_is_found_however_the_text_is_cut() {
+        let text = b"# start 0\nstart_other 1\nstart 2\nstart 3\n";
+        for size in 1..=text.len() {
+            let mut lines = Lines { start: "start ", current: Vec::new(), found: None };
+            text.chunks(size).for_each(|part| lines.push(part));
+            assert_eq!(lines.found.as_deref(), Some("2"), "parts of {size} bytes");
+        }
+    }
+
+    #[test]
+    fn refusal_is_told_in_one_short_line() {
+        for (body, said) in [
+            (r#"{"kind":"Status","message":"two\nlines"}"#.to_owned(), "two lines".to_owned()),
+            ("\u{1b}[31mred".to_owned(), "[31mred".to_owned()),
+            ("{}".to_owned(), "{}".to_owned()),
+            (" \n".to_owned(), "no message".to_owned()),
+            ("ä".repeat(1000), "ä".repeat(300)),
+        ] {
+            assert_eq!(Said::new(body.as_bytes()).to_string(), said);
+        }
+    }
+
+    #[tokio::test]
+    async fn failed_request_is_not_logged_below_the_caller() -> Outcome<()> {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&log);
+        let subscriber = tracing_subscriber::fmt().with_writer(move || Log(Arc::clone(&writer))).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+
+        let fake = Fake::start("127.0.0.1", &["127.0.0.1"], |_| Reply::Text(503, String::new())).await?;
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        for server in [fake.server, nobody] {
+            let api = ApiServer::connect(fake.kubeconfig("").as_bytes(), "127.0.0.1", server.port())?;
+            assert!(api.get("/readyz").await.and_then(Answer::success).is_err());
+        }
+        tracing::info!("the caller's own line");
+        let text = String::from_utf8(log.lock().unwrap_or_else(PoisonError::into_inner).clone())?;
+        assert_eq!(text.lines().count(), 1, "{text}");
+        Ok(())
+    }
+
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(part);
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
