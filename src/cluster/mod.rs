@@ -218,13 +218,27 @@ mod tests {
     async fn server_of_the_kubeconfig_and_its_proxy_are_never_asked() -> Outcome<()> {
         for address in ["127.0.0.1", "::1"] {
             let fake = Fake::start(address, &[address], not_here).await?;
-            let kubeconfig = fake.kubeconfig("proxy-url: http://127.0.0.1:1");
+            let kubeconfig = fake.kubeconfig("proxy-url: not a URL");
             let api = ApiServer::connect(kubeconfig.as_bytes(), address, fake.server.port())?;
             let error = api.ask_evidence(Depth::Served).await.err().ok_or("evidence of an empty server")?;
             assert_eq!(
                 error.to_string(),
                 format!("https://{}/readyz answered 404: there is no such thing on this kube-apiserver", fake.server)
             );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn proxies_of_the_environment_are_never_asked() -> Outcome<()> {
+        // The environment belongs to the whole process, so another one runs the test above with it.
+        for proxy in ["http://127.0.0.1:1", "not a URL"] {
+            let mut tests = std::process::Command::new(std::env::current_exe()?);
+            tests.args(["--exact", "cluster::tests::server_of_the_kubeconfig_and_its_proxy_are_never_asked"]);
+            tests.envs(["HTTPS_PROXY", "https_proxy", "ALL_PROXY"].map(|name| (name, proxy)));
+            let output = tests.output()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{proxy}: {text}");
         }
         Ok(())
     }
