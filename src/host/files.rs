@@ -435,7 +435,8 @@ mod tests {
         fs::write(real(&folder, "/etc/large"), [0; 100]).expect("a file");
         assert!(read(&root, "/etc/large").is_ok_and(|file| file.is_some()));
         // A file of /proc says that it has no bytes.
-        assert!(matches!(Root::host().read(Path::new("/proc/self/maps"), 10), Err(FileError::TooLarge { .. })));
+        let endless = format!("/proc/{}/maps", std::process::id());
+        assert!(matches!(Root::host().read(Path::new(&endless), 10), Err(FileError::TooLarge { .. })));
     }
 
     #[test]
@@ -607,7 +608,7 @@ mod tests {
         fs::write(real(&folder, KUBERNETES_STAGING).join("note"), "a person's").expect("a file");
         assert_eq!(root.clean_staging(Path::new(KUBERNETES_STAGING)).expect("cleaned"), [stale]);
         assert_eq!(names(&root, KUBERNETES_STAGING), ["note"]);
-        assert_eq!(root.clean_staging(Path::new("/var/lib/irsad")).expect("nothing there"), [PathBuf::new(); 0]);
+        assert_eq!(root.clean_staging(Path::new("/var/lib/irsad")).expect("nothing there"), Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -1,21 +1,27 @@
 //! One irsad at a time on this machine: an exclusive lock that says who holds it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{self, FcntlArg},
+    fcntl::{self, FcntlArg, OFlag},
     libc,
+    sys::stat::Mode,
 };
 use thiserror::Error;
 
-use super::{FileError, Root};
+use super::{
+    FileError, Root,
+    root::{Guard, Links},
+};
+
+/// The file is never a link, and a FIFO in its place is not waited for.
+const FLAGS: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 
 /// An exclusive lock, held until it is dropped or the process ends, however it ends.
 ///
@@ -56,11 +62,12 @@ impl Lock {
     /// # Errors
     /// The lock is not ours.
     pub fn take(root: &Root, path: &Path) -> Result<Self, LockError> {
-        let path = root.locate(path)?;
+        let (folder, name) = root.parent(path, Links::Refuse, Guard::OnlyOurs)?;
+        let path = folder.path.join(&name);
         let failed = |source| LockError::Failed { path: path.clone(), source };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(&path).map_err(failed)?;
+        let mode = Mode::from_bits_truncate(0o644);
+        let fd = fcntl::openat(&folder.fd, name.as_os_str(), OFlag::O_RDWR | OFlag::O_CREAT | FLAGS, mode);
+        let mut file = File::from(fd.map_err(|errno| failed(errno.into()))?);
         match fcntl::fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
             Ok(_) => (),
             Err(Errno::EAGAIN | Errno::EACCES) => {
@@ -68,8 +75,7 @@ impl Lock {
             }
             Err(errno) => return Err(failed(errno.into())),
         }
-        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
-        written.and_then(|()| file.set_permissions(PermissionsExt::from_mode(0o644))).map_err(failed)?;
+        file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(failed)?;
         Ok(Self { _file: file })
     }
 
@@ -78,16 +84,20 @@ impl Lock {
     /// # Errors
     /// Could not be asked; nothing is known then.
     pub fn holder(root: &Root, path: &Path) -> Result<Option<Holder>, LockError> {
-        let path = root.locate(path)?;
-        let failed = |source| LockError::Failed { path: path.clone(), source };
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-        let mut file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
+        let (folder, name) = match root.parent(path, Links::Refuse, Guard::None) {
+            Ok(place) => place,
+            Err(FileError::NoFolder { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        let mut found = libc::flock { l_type: lock_type(libc::F_WRLCK), ..whole_file() };
-        fcntl::fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)).map_err(|errno| failed(errno.into()))?;
+        let path = folder.path.join(&name);
+        let failed = |errno: Errno| LockError::Failed { path: path.clone(), source: errno.into() };
+        let mut file = match fcntl::openat(&folder.fd, name.as_os_str(), OFlag::O_RDONLY | FLAGS, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let mut found = whole_file();
+        fcntl::fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)).map_err(failed)?;
         let is_free = found.l_type == lock_type(libc::F_UNLCK);
         Ok((!is_free).then(|| Holder { pid: read_pid(&mut file) }))
     }
@@ -116,4 +126,36 @@ fn read_pid(file: &mut File) -> Option<u32> {
 
 fn pid(holder: Option<u32>) -> String {
     holder.map_or_else(String::new, |pid| format!(" as process {pid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn second_irsad_is_told_who_holds_the_lock_and_takes_it_when_it_is_free() {
+        let folder = TempDir::new().expect("a folder");
+        let root = Root::new(folder.path()).expect("a root");
+        let path = Path::new("/run/irsad/lock");
+        assert_eq!(Lock::holder(&root, path).expect("asked"), None);
+        root.make_folder(Path::new("/run/irsad"), 0o755).expect("a folder");
+        assert_eq!(Lock::holder(&root, path).expect("asked"), None);
+        for _ in 0..2 {
+            let lock = Lock::take(&root, path).expect("free");
+            let pid = Some(process::id());
+            assert_eq!(Lock::holder(&root, path).expect("asked"), Some(Holder { pid }));
+            let refused = Lock::take(&root, path).map(drop).map_err(|error| error.to_string());
+            let sentence = format!(
+                "irsad already runs on this machine as process {} and holds {} (nothing done); stop it with systemctl stop \
+                 irsad, or wait",
+                process::id(),
+                root.locate(path).expect("a path").display()
+            );
+            assert_eq!(refused, Err(sentence));
+            drop(lock);
+            assert_eq!(Lock::holder(&root, path).expect("asked"), None);
+        }
+    }
 }

@@ -56,3 +56,34 @@ pub fn host_name() -> Result<String, MachineError> {
     let name = name.to_string_lossy().trim().to_lowercase();
     if name.is_empty() { Err(MachineError::HostName(io::ErrorKind::NotFound.into())) } else { Ok(name) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, process::Command};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn process_is_found_by_its_name_while_it_runs_and_only_on_this_host() {
+        let folder = TempDir::new().expect("a folder");
+        let name = format!("irsad-{}", std::process::id());
+        fs::copy("/bin/sleep", folder.path().join(&name)).expect("a program");
+        let host = Root::host();
+        assert!(!is_running(&host, &name).expect("asked"));
+        let mut child = Command::new(folder.path().join(&name)).arg("60").spawn().expect("a process");
+        let found = is_running(&host, &name);
+        let found_elsewhere = Root::new(Path::new("/tmp")).map(|root| is_running(&root, &name));
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        assert!(found.expect("asked"));
+        assert!(!found_elsewhere.expect("a root").expect("asked"));
+        assert!(!is_running(&host, &name).expect("asked"));
+    }
+
+    #[test]
+    fn host_name_is_what_kubelet_would_take() {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+        assert_eq!(host_name().expect("a name"), name.trim().to_lowercase());
+    }
+}

@@ -76,7 +76,8 @@ impl<'a> Staged<'a> {
             FileError::Replace { path: path.clone(), folder: target.path.clone(), source: errno.into() }
         })?;
         self.in_place = true;
-        for folder in [target, self.folder] {
+        let flushed_already = std::ptr::eq(target, self.folder);
+        for folder in [target, self.folder].into_iter().take(if flushed_already { 1 } else { 2 }) {
             folder.flush().map_err(|source| FileError::Unflushed {
                 path: path.clone(),
                 folder: folder.path.clone(),

@@ -67,20 +67,26 @@ pub enum WatchError {
     },
 }
 
-/// Watches `paths`, absolute and with the root in front, until the receiver is dropped.
-///
-/// The task must live as long as the loop: when it ends with an error the process has to end. A loop that is busy gets
-/// one [`Changed`] for all that happened meanwhile, if less than the queue holds.
+/// Files that are being watched.
+#[derive(Debug)]
+pub struct Watch {
+    /// What changed. A loop that is busy gets one value for all that happened meanwhile. Dropping it ends the task.
+    pub changes: mpsc::Receiver<Changed>,
+    /// Must live as long as the loop: where it ends by itself, the process has to end.
+    pub task: JoinHandle<Result<(), WatchError>>,
+}
+
+/// Watches `paths`, absolute and with the root in front, whether or not they exist.
 ///
 /// # Errors
 /// Nothing is watched.
-pub fn watch(paths: Vec<PathBuf>) -> Result<(mpsc::Receiver<Changed>, JoinHandle<Result<(), WatchError>>), WatchError> {
+pub fn watch(paths: Vec<PathBuf>) -> Result<Watch, WatchError> {
     let inotify = Inotify::init().map_err(WatchError::Start)?;
     let events = inotify.into_event_stream([0; 4096]).map_err(WatchError::Start)?;
     let mut watched = Watched { paths, folders: HashMap::new(), watches: events.watches() };
     watched.rearm()?;
-    let (sender, receiver) = mpsc::channel(1);
-    Ok((receiver, tokio::spawn(run(watched, events, sender))))
+    let (sender, changes) = mpsc::channel(1);
+    Ok(Watch { changes, task: tokio::spawn(run(watched, events, sender)) })
 }
 
 async fn run(
@@ -208,7 +214,7 @@ mod tests {
     impl Bench {
         fn new(folder: TempDir, paths: &[&str]) -> Self {
             let paths = paths.iter().map(|path| folder.path().join(path)).collect();
-            let (changes, task) = watch(paths).expect("watched");
+            let Watch { changes, task } = watch(paths).expect("watched");
             Self { folder, changes, task }
         }
 
