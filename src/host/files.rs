@@ -37,6 +37,9 @@ use crate::model::file::{Digest, ExpectedFile};
 /// kubelet reads.
 pub const KUBERNETES_STAGING: &str = "/etc/kubernetes/.irsad";
 
+/// Largest file that is replaced or removed. One that has grown past it is a changed file, and not read to the end for that.
+const LARGEST_OWN_BYTES: u64 = 16 << 20;
+
 /// A regular file as it was read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileContent {
@@ -130,21 +133,48 @@ impl Root {
     /// # Errors
     /// The old file is untouched, except after [`FileError::Unflushed`], which says what is there.
     pub fn replace(&self, path: &Path, bytes: &[u8], how: &Replacement<'_>) -> Result<Digest, FileError> {
+        self.replace_after(path, bytes, how, || ())
+    }
+
+    /// [`Root::replace`] with `before_rename` in the last moment in which another writer is still noticed.
+    fn replace_after(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        how: &Replacement<'_>,
+        before_rename: impl FnOnce(),
+    ) -> Result<Digest, FileError> {
         let (target, name) = self.parent(path, Links::Refuse, Guard::OnlyOurs)?;
         let old = target.look(&name)?;
         target.check_expected(&name, &how.expected)?;
-        let beside;
-        let staging = match how.staging {
-            Some(folder) => {
-                beside = self.staging_folder(folder)?;
-                &beside
-            }
-            None => &target,
-        };
+        let elsewhere = how.staging.map(|folder| self.staging_folder(folder)).transpose()?;
+        let staging = elsewhere.as_ref().unwrap_or(&target);
         let staged = Staged::write(staging, &target.path.join(&name), bytes, permissions(how, old.as_ref()))?;
+        before_rename();
         target.check_expected(&name, &how.expected)?;
         staged.put_in_place(&target, &name, bytes)?;
         Ok(Digest::of(bytes))
+    }
+
+    /// Puts a file that only irsad writes (below `/var/lib/irsad` or `/run/irsad`) in place, whatever was there.
+    ///
+    /// # Errors
+    /// As [`Root::replace`].
+    pub fn replace_own(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<Digest, FileError> {
+        let found = self.read(path, LARGEST_OWN_BYTES)?;
+        let expected = found.map_or(ExpectedFile::Absent, |found| ExpectedFile::Unchanged(found.digest));
+        self.replace(path, bytes, &Replacement { mode: Some(mode), owner: None, expected, staging: None })
+    }
+
+    /// Removes a file that only irsad writes, if there is one.
+    ///
+    /// # Errors
+    /// As [`Root::remove`].
+    pub fn remove_own(&self, path: &Path) -> Result<(), FileError> {
+        match self.read(path, LARGEST_OWN_BYTES)? {
+            Some(found) => self.remove(path, &found.digest),
+            None => Ok(()),
+        }
     }
 
     /// Removes `path` if it still is what was read.
@@ -290,10 +320,8 @@ impl Folder {
 
     /// Whether `name` is what the caller decided upon.
     fn check_expected(&self, name: &OsStr, expected: &ExpectedFile) -> Result<(), FileError> {
-        // A file that grew past any limit is a changed file; the digest says so without keeping more than this.
-        const LIMIT_BYTES: u64 = 16 << 20;
         let changed = || FileError::ChangedMeanwhile { path: self.path.join(name) };
-        match (self.read(name, LIMIT_BYTES), expected) {
+        match (self.read(name, LARGEST_OWN_BYTES), expected) {
             (Ok(None), ExpectedFile::Absent) => Ok(()),
             (Ok(Some(found)), ExpectedFile::Unchanged(digest)) if found.digest == *digest => Ok(()),
             (Ok(_) | Err(FileError::TooLarge { .. }), _) => Err(changed()),
@@ -520,6 +548,33 @@ mod tests {
         fs::remove_file(&at).expect("a file");
         assert_eq!(replace(&root, MANIFEST, &staged(unchanged(b"old"))), Err(changed));
         assert_eq!(names(&root, "/etc/kubernetes/manifests"), [""; 0]);
+    }
+
+    #[test]
+    fn file_changed_between_read_and_rename_is_kept() {
+        let (folder, root) = kubeadm_root();
+        let at = real(&folder, MANIFEST);
+        let upgrade = || fs::write(&at, "kubeadm's").expect("written");
+        let found = root.replace_after(Path::new(MANIFEST), b"new", &staged(unchanged(b"old")), upgrade);
+        assert!(matches!(found, Err(FileError::ChangedMeanwhile { .. })), "{found:?}");
+        assert_eq!(fs::read(&at).expect("a file"), b"kubeadm's");
+        assert_eq!(names(&root, KUBERNETES_STAGING), [""; 0]);
+    }
+
+    #[test]
+    fn own_file_is_written_and_removed_whatever_is_there() {
+        let (_folder, root) = kubeadm_root();
+        let path = "/var/lib/irsad/change.json";
+        root.make_folder(Path::new("/var/lib/irsad"), 0o700).expect("a folder");
+        for bytes in [b"one", b"two"] {
+            root.replace_own(Path::new(path), bytes, 0o600).expect("written");
+            let found = read(&root, path).expect("readable").expect("present");
+            assert_eq!((found.bytes.as_slice(), found.mode), (bytes.as_slice(), 0o600));
+        }
+        for _ in 0..2 {
+            root.remove_own(Path::new(path)).expect("removed");
+            assert_eq!(read(&root, path), Ok(None));
+        }
     }
 
     #[test]
