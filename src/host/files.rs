@@ -473,10 +473,11 @@ mod tests {
         fs::write(real(&folder, "/etc/kubernetes/super-admin.conf"), "conf").expect("a file");
         symlink("super-admin.conf", real(&folder, "/etc/kubernetes/admin.conf")).expect("a link");
         symlink("/etc/kubernetes", real(&folder, "/absolute")).expect("a link");
+        symlink("/etc/kubernetes/admin.conf", real(&folder, "/etc/kubernetes/chain.conf")).expect("a link");
         symlink("../../../../../etc/../etc/./kubernetes", real(&folder, "/up")).expect("a link");
         symlink("loop", real(&folder, "/loop")).expect("a link");
         let follow = |path: &str| root.read_through_links(Path::new(path), 100).map_err(|error| error.to_string());
-        for path in ["/etc/kubernetes/admin.conf", "/absolute/admin.conf", "/up/super-admin.conf"] {
+        for path in ["/etc/kubernetes/admin.conf", "/absolute/chain.conf", "/up/super-admin.conf"] {
             assert_eq!(follow(path).map(|file| file.map(|file| file.bytes)), Ok(Some(b"conf".to_vec())), "{path}");
         }
         symlink("/etc/passwd", real(&folder, "/outside")).expect("a link");

@@ -28,7 +28,7 @@ const FLAGS: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_C
 /// An open file description lock (fcntl(2)): asking for it does not take it, and it belongs to this value, not to the process.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Why the lock was not taken.
@@ -76,7 +76,7 @@ impl Lock {
             Err(errno) => return Err(failed(errno.into())),
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// The process that holds the lock at `path`, without taking it: `None` where nobody does.
@@ -100,6 +100,14 @@ impl Lock {
         fcntl::fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)).map_err(failed)?;
         let is_free = found.l_type == lock_type(libc::F_UNLCK);
         Ok((!is_free).then(|| Holder { pid: read_pid(&mut file) }))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child between fork and exec has it open too.
+        let unlock = libc::flock { l_type: lock_type(libc::F_UNLCK), ..whole_file() };
+        let _ = fcntl::fcntl(&self.file, FcntlArg::F_OFD_SETLK(&unlock));
     }
 }
 

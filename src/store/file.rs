@@ -33,6 +33,7 @@ const STAGED_PREFIX: &str = ".irsad-staged-";
 pub struct FileStore {
     root: PathBuf,
     folder: PathBuf,
+    patience: Duration,
 }
 
 /// What is in the way of a file.
@@ -48,7 +49,7 @@ enum Obstacle {
     TooLarge(PathBuf),
     #[error("{0:?} has an empty or dot segment")]
     Key(String),
-    #[error("another irsad has held the lock on {} for {} s", .0.display(), LOCK_PATIENCE.as_secs())]
+    #[error("another irsad has held the lock on {} all the time", .0.display())]
     Locked(PathBuf),
     #[error("{}", .0.display())]
     Io(PathBuf, #[source] io::Error),
@@ -59,7 +60,7 @@ impl FileStore {
     pub fn new(root: &Path, folder: &Path) -> Self {
         let below = |component: &Component<'_>| matches!(component, Component::Normal(_));
         let folder = root.join(folder.components().filter(below).collect::<PathBuf>());
-        Self { root: root.to_owned(), folder }
+        Self { root: root.to_owned(), folder, patience: LOCK_PATIENCE }
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, Obstacle> {
@@ -133,7 +134,7 @@ impl FileStore {
                 }
             }
         };
-        let waited = tokio::time::timeout(LOCK_PATIENCE, wait).await;
+        let waited = tokio::time::timeout(self.patience, wait).await;
         waited.unwrap_or_else(|_| Err(Obstacle::Locked(self.folder.clone())))?;
         Ok(file)
     }
@@ -295,6 +296,19 @@ mod tests {
     async fn folder_keeps_the_contract_of_every_store() {
         let (_root, store) = store();
         contract::holds(&store).await;
+    }
+
+    #[tokio::test]
+    async fn folder_that_another_irsad_writes_to_is_not_written_to() {
+        let (_root, store) = store();
+        store.put("jwks", b"one", &Condition::Absent).await.expect("written");
+        let other = File::open(&store.folder).expect("a folder");
+        other.lock().expect("locked");
+        let store = FileStore { patience: Duration::from_millis(1), ..store };
+        let error = store.put("keys.json", b"one", &Condition::Absent).await.map_err(sentence).expect_err("locked");
+        let cause = format!("another irsad has held the lock on {} all the time", store.folder.display());
+        assert!(error.ends_with(&cause), "{error}");
+        assert_eq!(store.list("").await.expect("listed"), ["jwks"]);
     }
 
     #[tokio::test]
