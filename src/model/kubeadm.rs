@@ -74,6 +74,8 @@ impl KubeadmConfig {
     /// The first thing that cannot be understood for certain, with its line.
     pub fn parse(bytes: &[u8]) -> Result<Self, KubeadmError> {
         let stream = yaml::parse(bytes, &LIMITS)?;
+        // kubeadm's reader is of the second one's family.
+        stream.values()?;
         let roots = || stream.documents.iter().map(|document| &document.root).filter(|root| !root.is_empty());
         let mut version = None;
         for root in roots() {

@@ -58,6 +58,8 @@ impl Manifest {
     /// The first thing that cannot be understood for certain, or with which kube-apiserver would not start, with its line.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let stream = yaml::parse(bytes, &LIMITS)?;
+        // Kubelet's reader is of the second one's family: what that refuses is no Pod, however well we understand it.
+        stream.values()?;
         let pod = match stream.documents.as_slice() {
             [] => return Err(ManifestError::Empty),
             [document] => &document.root,

@@ -181,6 +181,10 @@ fn configuration_that_is_not_understood_for_certain_is_refused_with_the_line_and
             format!("{HEAD}apiServer: &a {{}}\n"),
             "line 3: an anchor (&), which is not understood here; write the value out",
         ),
+        (
+            format!("{HEAD}featureGates: [: x]\n"),
+            "not YAML to every reader, and perhaps not to kubelet and kubeadm: did not find expected node content at line 3 column 16, while parsing a flow node; write that place more plainly",
+        ),
         (HEAD.replace('\n', "\r\n"), "line 1: a carriage return; save the file with Unix line ends (LF)"),
     ] {
         assert_eq!(edit(&text, ISSUER, &["https://a"]).err().as_deref(), Some(message), "{text}");

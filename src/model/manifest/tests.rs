@@ -166,6 +166,10 @@ fn manifest_that_is_not_understood_for_certain_is_refused_with_the_line_and_the_
             POD.replace("  name:", "  <<: {}\n  name:"),
             "line 6: a merge key (<<), which is not understood here; write the value out",
         ),
+        (
+            POD.replace("image: registry", "ports: [: x]\n    image: registry"),
+            "not YAML to every reader, and perhaps not to kubelet and kubeadm: did not find expected node content at line 15 column 13, while parsing a flow node; write that place more plainly",
+        ),
         (POD.replace("  hostNetwork", "\thostNetwork"), "line 17: indented with a tab; indent with spaces"),
         (POD.replace('\n', "\r\n"), "line 1: a carriage return; save the file with Unix line ends (LF)"),
         (format!("\u{feff}{POD}"), "line 1: a byte order mark (U+FEFF); save the file as UTF-8 without one"),

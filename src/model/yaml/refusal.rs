@@ -101,8 +101,10 @@ pub enum YamlError {
         /// `an anchor (&)`, `an alias (*)`, `a tag (!)`, `a merge key (<<)`.
         what: &'static str,
     },
-    /// The two YAML readers do not agree; the text is too clever to be edited.
-    #[error("the text cannot be read as values: {reason}")]
+    /// The two YAML readers do not agree that this is YAML.
+    #[error(
+        "not YAML to every reader, and perhaps not to kubelet and kubeadm: {reason}; write that place more plainly"
+    )]
     Values {
         /// The second parser's words.
         reason: String,
