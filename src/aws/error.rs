@@ -131,6 +131,8 @@ impl AwsError {
             (None, _) => Reason::Unreachable,
         };
         let cause = match answer {
+            // IAM and STS repeat the canonical request, session token included, where a signature is wrong.
+            Some(answer) if reason == Reason::Credentials => spoken(answer.status().as_u16(), error.code(), None),
             Some(answer) => spoken(answer.status().as_u16(), error.code(), error.message()),
             None => chain(error),
         };
@@ -277,10 +279,9 @@ fn refusal(call: &Call, answer: &HttpResponse, code: Option<&str>, message: Opti
     if let Some(reason) = code.and_then(|code| by_code(call, code, message)) {
         return reason;
     }
-    // HEAD has no body, so the region header is all there is (Amazon S3 API reference, HeadBucket).
     let region = answer.headers().get("x-amz-bucket-region").map(str::to_owned);
     match (status, code) {
-        (301 | 307 | 308 | 400, _) if region.is_some() => Reason::WrongRegion(region),
+        (301 | 307 | 308, _) if region.is_some() => Reason::WrongRegion(region),
         (300..=399, _) => Reason::Redirected,
         (403, None) => denied(call, message),
         (429 | 500..=599, _) => Reason::Busy,
@@ -363,4 +364,92 @@ fn has_no_credentials(error: &dyn Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn all_reasons() -> Vec<Reason> {
+        let owner: AccountId = "123456789012".parse().expect("an account");
+        let bucket: BucketName = "prod-1-oidc".parse().expect("a bucket name");
+        vec![
+            Reason::Denied,
+            Reason::DeniedOrForeign(owner),
+            Reason::Credentials,
+            Reason::NoCredentials,
+            Reason::Clock,
+            Reason::Unreachable,
+            Reason::TimedOut,
+            Reason::Busy,
+            Reason::WrongRegion(Some("eu-west-1".to_owned())),
+            Reason::WrongRegion(None),
+            Reason::Redirected,
+            Reason::BucketTaken(bucket),
+            Reason::BucketMissing,
+            Reason::PublicPolicyBlocked,
+            Reason::Quota(Quota::Providers),
+            Reason::Quota(Quota::Audiences),
+            Reason::TooLarge,
+            Reason::BrokenBody,
+            Reason::NotAws,
+            Reason::Other("MalformedXML".to_owned()),
+        ]
+    }
+
+    #[test]
+    fn every_refusal_is_one_sentence_that_says_what_was_left() {
+        for reason in all_reasons() {
+            let call = Call::write("s3:PutObject", "s3://prod-1-oidc/openid/v1/jwks");
+            let text = AwsError::new(call, reason, "what AWS said").to_string();
+            assert!(text.starts_with(|first: char| first.is_lowercase()) && !text.ends_with('.'), "{text}");
+            assert!(text.contains("; ") && !text.contains(". ") && !text.contains("what AWS said"), "{text}");
+            assert_eq!(
+                text.matches("(nothing written)").count() + text.matches("(it may have been written)").count(),
+                1
+            );
+        }
+    }
+
+    /// Only a call that writes and got no clear answer leaves a doubt.
+    #[test]
+    fn write_without_a_clear_answer_is_left_in_doubt() {
+        for (reason, doubt) in [
+            (Reason::TimedOut, true),
+            (Reason::Unreachable, true),
+            (Reason::Busy, true),
+            (Reason::NotAws, true),
+            (Reason::Denied, false),
+            (Reason::Clock, false),
+        ] {
+            let place = "s3://prod-1-oidc";
+            let write = AwsError::new(Call::write("s3:PutObject", place), reason.clone(), "").to_string();
+            let read = AwsError::new(Call::read("s3:GetObject", place), reason, "").to_string();
+            assert_eq!(write.contains("it may have been written"), doubt, "{write}");
+            assert!(read.contains("nothing written"), "{read}");
+        }
+    }
+
+    #[test]
+    fn call_without_an_answer_in_time_is_named() {
+        let error = AwsError::new(Call::write("s3:PutObject", "s3://prod-1-oidc/a"), Reason::TimedOut, "");
+        assert_eq!(
+            error.to_string(),
+            "s3:PutObject on s3://prod-1-oidc/a had no answer in time (it may have been written); the next pass tries again, if it lasts check this node's network"
+        );
+    }
+
+    #[test]
+    fn only_a_refusal_that_names_no_policy_may_mean_another_owner() {
+        let owner: AccountId = "123456789012".parse().expect("an account");
+        let foreign = Reason::DeniedOrForeign(owner.clone());
+        let with_owner = Call::read("s3:GetObject", "s3://prod-1-oidc/a").expecting(&owner);
+        let without = Call::read("iam:GetOpenIDConnectProvider", "arn");
+        let policy = "User: arn is not authorized to perform: s3:GetObject because no identity-based policy allows it";
+        let block = "User: arn is not authorized to perform: s3:PutBucketPolicy because public policies are blocked by the BlockPublicPolicy block public access setting.";
+        for (call, message, reason) in [
+            (&with_owner, "Access Denied", &foreign),
+            (&with_owner, "", &foreign),
+            (&with_owner, policy, &Reason::Denied),
+            (&with_owner, block, &Reason::PublicPolicyBlocked),
+            (&without, "Access Denied", &Reason::Denied),
+        ] {
+            assert_eq!(by_code(call, "AccessDenied", message).as_ref(), Some(reason), "{message}");
+        }
+    }
 }

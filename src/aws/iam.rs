@@ -15,7 +15,7 @@ use crate::model::{
     probe::Probe,
 };
 
-/// OIDC providers of our account, each named by the ARN that follows from its issuer.
+/// OIDC providers of our account, each named by the ARN that follows from its issuer. Keep it: it holds the connections.
 #[derive(Debug, Clone)]
 pub struct Iam {
     client: Client,

@@ -39,7 +39,7 @@ use crate::{
 /// Most keys that one listing gives.
 const MOST_KEYS: i32 = 1000;
 
-/// One bucket of one account in one region. Keys come complete, with their prefix.
+/// One bucket of one account in one region. Keys come complete, with their prefix. Keep it: it holds the connections.
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: Client,
@@ -96,28 +96,8 @@ impl S3Store {
         Ok(Some(Object { body: read_body(answer.body, call).await?, version }))
     }
 
-    /// Whether the object already has our bytes: a write whose answer was lost looks like a conflict when it is repeated.
-    async fn own_write(&self, key: &str, body: &[u8]) -> Option<Version> {
-        let object = self.get(key).await.ok()??;
-        (object.body == body).then_some(object.version)
-    }
-}
-
-impl fmt::Display for S3Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s3://{}", self.bucket)
-    }
-}
-
-impl Store for S3Store {
-    async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        match tokio::time::timeout(OPERATION_TIMEOUT, self.read_object(key)).await {
-            Ok(object) => Ok(object?),
-            Err(elapsed) => Err(AwsError::new(self.read("s3:GetObject", key), Reason::TimedOut, elapsed.to_string()))?,
-        }
-    }
-
-    async fn put(&self, key: &str, body: &[u8], condition: &Condition) -> Result<Version, StoreError> {
+    /// `put` without its time limit.
+    async fn write_object(&self, key: &str, body: &[u8], condition: &Condition) -> Result<Version, StoreError> {
         let (call, attempts) = (self.write("s3:PutObject", key), Attempts::default());
         let request =
             self.client.put_object().bucket(self.bucket.as_str()).key(key).body(ByteStream::from(body.to_vec()));
@@ -137,6 +117,34 @@ impl Store for S3Store {
                 Some(_) | None => Err(StoreError::Conflict { place: self.place(key) }),
             },
             Err(error) => Err(AwsError::from_sdk(call, &error))?,
+        }
+    }
+
+    /// Whether the object already has our bytes: a write whose answer was lost looks like a conflict when it is repeated.
+    async fn own_write(&self, key: &str, body: &[u8]) -> Option<Version> {
+        let object = self.read_object(key).await.ok()??;
+        (object.body == body).then_some(object.version)
+    }
+}
+
+impl fmt::Display for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}", self.bucket)
+    }
+}
+
+impl Store for S3Store {
+    async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        match tokio::time::timeout(OPERATION_TIMEOUT, self.read_object(key)).await {
+            Ok(object) => Ok(object?),
+            Err(elapsed) => Err(AwsError::new(self.read("s3:GetObject", key), Reason::TimedOut, elapsed.to_string()))?,
+        }
+    }
+
+    async fn put(&self, key: &str, body: &[u8], condition: &Condition) -> Result<Version, StoreError> {
+        match tokio::time::timeout(OPERATION_TIMEOUT, self.write_object(key, body, condition)).await {
+            Ok(written) => written,
+            Err(elapsed) => Err(AwsError::new(self.write("s3:PutObject", key), Reason::TimedOut, elapsed.to_string()))?,
         }
     }
 
@@ -242,20 +250,27 @@ impl S3Store {
         let call = self.read("s3:ListBucket", "");
         let region = match request.send().await {
             Ok(answer) => answer.bucket_region().map(str::to_owned),
-            Err(error) if error.raw_response().is_some_and(|answer| answer.status().as_u16() == 404) => {
-                return Probe::Absent;
-            }
-            Err(error) => return AwsError::from_sdk(call, &error).unknown(),
+            Err(error) => match error.raw_response().map(|answer| answer.status().as_u16()) {
+                Some(404) => return Probe::Absent,
+                // A refused HEAD has no words. Listing needs the same permission and has some.
+                Some(_) => match self.list_one().await {
+                    Ok(()) => None,
+                    Err(error) => return error.unknown(),
+                },
+                None => return AwsError::from_sdk(call, &error).unknown(),
+            },
         };
-        match region {
-            Some(region) if region != self.region.as_str() => {
-                AwsError::new(call, Reason::WrongRegion(Some(region)), "HTTP 200").unknown()
-            }
-            Some(_) | None => Probe::Present(BucketState {
-                public_access_block: self.observe_public_access_block().await,
-                policy: self.observe_policy().await,
-            }),
+        if let Some(region) = region.filter(|region| region != self.region.as_str()) {
+            return AwsError::new(call, Reason::WrongRegion(Some(region)), "HTTP 200").unknown();
         }
+        let (public_access_block, policy) = tokio::join!(self.observe_public_access_block(), self.observe_policy());
+        Probe::Present(BucketState { public_access_block, policy })
+    }
+
+    async fn list_one(&self) -> Result<(), AwsError> {
+        let request = self.client.list_objects_v2().bucket(self.bucket.as_str()).max_keys(1);
+        let answer = request.expected_bucket_owner(self.owner.as_str()).send().await;
+        answer.map(drop).map_err(|error| AwsError::from_sdk(self.read("s3:ListBucket", ""), &error))
     }
 
     async fn observe_public_access_block(&self) -> Probe<PublicAccessBlock> {
