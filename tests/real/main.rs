@@ -3,6 +3,7 @@
 mod alone;
 mod aws_stores;
 mod cloud;
+mod cloud_rules;
 
 use std::{env, fs::OpenOptions, io::Write, thread};
 

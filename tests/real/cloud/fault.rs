@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum Fault {
     /// Refused with this status, error code and message.
     Refused(u16, String, String),
+    /// Refused because of the request's time, by a server that is decades ahead.
+    ClockOff,
     /// Answered with this status, a header that tells the bucket's region, and no usable body.
     Redirected {
         /// 301, 307 or 308.

@@ -8,12 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Method, Request, Response,
     body::{Bytes, Frame, Incoming},
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderValue},
     rt::{Read, Write},
     server::conn::http1,
     service::service_fn,
@@ -83,6 +83,9 @@ where
 /// Plays the host that is asked for.
 fn tunnel(request: Request<Incoming>, shared: Arc<Shared>, moto: Moto) -> Answer {
     let host = request.uri().host().unwrap_or_default().to_owned();
+    if !is_played(&host, &shared) {
+        return with_body(Response::builder().status(502), Bytes::new());
+    }
     tokio::spawn(async move {
         let Ok(stream) = hyper::upgrade::on(request).await else { return };
         let acceptor = TlsAcceptor::from(shared.authority.server(&host));
@@ -94,6 +97,11 @@ fn tunnel(request: Request<Incoming>, shared: Arc<Shared>, moto: Moto) -> Answer
         }
     });
     with_body(Response::builder().status(200), Bytes::new())
+}
+
+fn is_played(host: &str, shared: &Shared) -> bool {
+    let of_aws = host.contains(".s3.") || ["s3.", "iam.", "sts."].iter().any(|service| host.starts_with(service));
+    of_aws || shared.state().folders.contains_key(host)
 }
 
 /// # Errors
@@ -123,6 +131,12 @@ async fn answer(
             Err(io::Error::other("answer lost by script"))
         }
         Some(Fault::Refused(status, code, message)) => Ok(refuse(&asked, status, &code, &message, None)),
+        Some(Fault::ClockOff) => {
+            let message = "The difference between the request time and the server's time is too large.";
+            let mut answer = refuse(&asked, 403, "RequestTimeTooSkewed", message, None);
+            answer.headers_mut().insert(DATE, HeaderValue::from_static("Fri, 01 Jan 2100 00:00:00 GMT"));
+            Ok(answer)
+        }
         Some(Fault::Redirected { status, region }) => {
             let code = if status == 301 { "PermanentRedirect" } else { "TemporaryRedirect" };
             let message = "Please re-send this request to the specified endpoint.";
@@ -315,8 +329,12 @@ fn with_body(builder: hyper::http::response::Builder, body: Bytes) -> Answer {
     builder.body(BoxBody::new(Full::new(body))).expect("an answer")
 }
 
-/// A body of unknown length.
+/// A body of unknown length. It stops for a moment before it ends, so that what there is of it is sent.
 fn pieces(bytes: Vec<u8>) -> BoxBody<Bytes, Infallible> {
     let parts: Vec<_> = bytes.chunks(64 << 10).map(|part| Ok(Frame::data(Bytes::copy_from_slice(part)))).collect();
-    BoxBody::new(StreamBody::new(stream::iter(parts)))
+    let pause = stream::once(async {
+        tokio::task::yield_now().await;
+        Ok(Frame::data(Bytes::new()))
+    });
+    BoxBody::new(StreamBody::new(stream::iter(parts).chain(pause)))
 }

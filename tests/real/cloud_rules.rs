@@ -1,0 +1,209 @@
+//! The cloud of these tests refuses what AWS refuses: otherwise the other tests prove nothing.
+
+use std::{fs, sync::Arc};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    },
+};
+
+use crate::{
+    alone::block_on,
+    cloud::{ACCOUNT, Cloud},
+};
+
+/// A signature that nobody checks, for the region and service that it names.
+fn signed(service: &str) -> (&'static str, String) {
+    let scope = format!("test/20260101/eu-west-1/{service}/aws4_request");
+    ("authorization", format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"))
+}
+
+fn owner(account: &str) -> (&'static str, String) {
+    ("x-amz-expected-bucket-owner", account.to_owned())
+}
+
+fn form() -> (&'static str, String) {
+    ("content-type", "application/x-www-form-urlencoded".to_owned())
+}
+
+/// Status and body.
+async fn send<S>(
+    stream: S,
+    host: &str,
+    method: Method,
+    target: &str,
+    headers: &[(&str, String)],
+    body: &str,
+) -> (u16, String)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(target).header(HOST, host);
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.expect("a whole body").to_bytes();
+    connection.abort();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+async fn ask(cloud: &Cloud, method: Method, target: &str, headers: &[(&str, String)], body: &str) -> (u16, String) {
+    let address = cloud.endpoint_url().replace("http://", "");
+    let stream = TcpStream::connect(&address).await.expect("the cloud listens");
+    send(stream, &address, method, target, headers, body).await
+}
+
+/// An anonymous GET as a stranger sends it: through the proxy, to the real host name, over TLS.
+async fn get_as_a_stranger(cloud: &Cloud, host: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(cloud.proxy_url().replace("http://", "")).await.expect("the proxy listens");
+    stream
+        .write_all(format!("CONNECT {host}:443 HTTP/1.1\r\nhost: {host}:443\r\n\r\n").as_bytes())
+        .await
+        .expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("the proxy answers"));
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(cloud.authority_pem()).expect("a CA")).expect("a CA certificate");
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let config = config.with_safe_default_protocol_versions().expect("TLS versions");
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).expect("a host name");
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a certificate for the host");
+    send(stream, host, Method::GET, path, &[], "").await
+}
+
+async fn create_bucket(cloud: &Cloud, bucket: &str) {
+    let body =
+        "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+    let (status, body) = ask(cloud, Method::PUT, &format!("/{bucket}"), &[signed("s3")], body).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+/// Block Public Access with the last two flags as given.
+async fn block(cloud: &Cloud, bucket: &str, policy: bool, restrict: bool) {
+    let body = format!(
+        "<PublicAccessBlockConfiguration><BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true</IgnorePublicAcls>\
+         <BlockPublicPolicy>{policy}</BlockPublicPolicy><RestrictPublicBuckets>{restrict}</RestrictPublicBuckets></PublicAccessBlockConfiguration>"
+    );
+    let headers = [signed("s3"), owner(ACCOUNT)];
+    let (status, body) = ask(cloud, Method::PUT, &format!("/{bucket}?publicAccessBlock"), &headers, &body).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+#[test]
+fn stranger_reads_only_what_policy_and_block_allow() {
+    let Some(cloud) = Cloud::start() else { return };
+    block_on(async {
+        let (host, headers) = ("strangers.s3.eu-west-1.amazonaws.com", [signed("s3"), owner(ACCOUNT)]);
+        create_bucket(&cloud, "strangers").await;
+        for key in ["open", "closed"] {
+            let (status, body) = ask(&cloud, Method::PUT, &format!("/strangers/{key}"), &headers, key).await;
+            assert_eq!(status, 200, "{body}");
+        }
+        // The two objects were put without condition and checksum.
+        assert_eq!(cloud.take_violations().len(), 4);
+        let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "s3:GetObject",
+            "Resource": ["arn:aws:s3:::strangers/open", "arn:aws:s3:::strangers/missing"]}]}"#;
+        assert_eq!(get_as_a_stranger(&cloud, host, "/open").await.0, 403, "no policy");
+        let (status, body) = ask(&cloud, Method::PUT, "/strangers?policy", &headers, policy).await;
+        assert!(status == 403 && body.contains("BlockPublicPolicy"), "{status} {body}");
+        block(&cloud, "strangers", false, false).await;
+        let (status, body) = ask(&cloud, Method::PUT, "/strangers?policy", &headers, policy).await;
+        assert!(status < 300, "{status} {body}");
+        assert_eq!(get_as_a_stranger(&cloud, host, "/open").await, (200, "open".to_owned()));
+        assert_eq!(get_as_a_stranger(&cloud, host, "/closed").await.0, 403, "not in the policy");
+        assert_eq!(get_as_a_stranger(&cloud, host, "/missing").await.0, 403, "may not list");
+        block(&cloud, "strangers", false, true).await;
+        assert_eq!(get_as_a_stranger(&cloud, host, "/open").await.0, 403, "restricted");
+        assert_eq!(cloud.requests("AnonymousGet"), 5);
+        assert_eq!(ask(&cloud, Method::PUT, "/strangers/open", &[], "mine now").await.0, 403);
+        assert_eq!(cloud.take_violations(), [r#"PUT of "/strangers/open" without credentials"#]);
+    });
+}
+
+#[test]
+fn call_without_the_right_owner_is_refused() {
+    let Some(cloud) = Cloud::start() else { return };
+    block_on(async {
+        create_bucket(&cloud, "owners").await;
+        let with = |account: &str| [signed("s3"), owner(account)];
+        assert_eq!(ask(&cloud, Method::GET, "/owners?list-type=2", &with(ACCOUNT), "").await.0, 200);
+        assert_eq!(ask(&cloud, Method::GET, "/owners?list-type=2", &with("999999999999"), "").await.0, 403);
+        assert_eq!(cloud.take_violations(), Vec::<String>::new());
+        assert_eq!(ask(&cloud, Method::GET, "/owners?list-type=2", &[signed("s3")], "").await.0, 403);
+        assert_eq!(
+            cloud.take_violations(),
+            [r#"ListObjectsV2 of "/owners?list-type=2" without expected bucket owner"#]
+        );
+        cloud.give_away("owners");
+        assert_eq!(ask(&cloud, Method::GET, "/owners?list-type=2", &with(ACCOUNT), "").await.0, 403);
+    });
+}
+
+#[test]
+fn region_is_not_named_where_s3_takes_none() {
+    let Some(cloud) = Cloud::start() else { return };
+    block_on(async {
+        let constraint = |region: &str| {
+            format!(
+                "<CreateBucketConfiguration><LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
+            )
+        };
+        for (region, body, code) in [
+            ("us-east-1", constraint("us-east-1"), "InvalidLocationConstraint"),
+            ("eu-west-1", String::new(), "IllegalLocationConstraintException"),
+            ("eu-west-1", constraint("eu-central-1"), "IllegalLocationConstraintException"),
+        ] {
+            let (name, value) = signed("s3");
+            let headers = [(name, value.replace("eu-west-1", region))];
+            let (status, answer) = ask(&cloud, Method::PUT, "/regions", &headers, &body).await;
+            assert!(status == 400 && answer.contains(code), "{region} {body}: {status} {answer}");
+        }
+    });
+}
+
+#[test]
+fn provider_without_tls_or_tags_is_noticed() {
+    let Some(cloud) = Cloud::start() else { return };
+    block_on(async {
+        let form = [signed("iam"), form()];
+        let create = "Action=CreateOpenIDConnectProvider&Version=2010-05-08&ClientIDList.member.1=a&Url=";
+        let untagged = format!("{create}http%3A%2F%2Frules.example.com");
+        assert_eq!(ask(&cloud, Method::POST, "/", &form, &untagged).await.0, 400);
+        assert_eq!(cloud.take_violations(), ["CreateOpenIDConnectProvider without tags"]);
+        let tagged = format!("{create}https%3A%2F%2Frules.example.com&Tags.member.1.Key=a&Tags.member.1.Value=b");
+        assert_eq!(ask(&cloud, Method::POST, "/", &form, &tagged).await.0, 200);
+    });
+}
+
+#[test]
+fn folder_is_served_by_the_name_of_its_host() {
+    let Some(cloud) = Cloud::start() else { return };
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("jwks"), "{}").expect("a file");
+    cloud.serve_folder("oidc.example.com", folder.path());
+    block_on(async {
+        assert_eq!(get_as_a_stranger(&cloud, "oidc.example.com", "/jwks").await, (200, "{}".to_owned()));
+        assert_eq!(get_as_a_stranger(&cloud, "oidc.example.com", "/other").await.0, 404);
+    });
+}
