@@ -51,8 +51,10 @@ pub struct Evidence {
 /// Which process it was, and what it signs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// When the process started, by the clock of its machine, to the hundredth of a second. Everything else in the same
-    /// [`Evidence`] was shown by this process or by a later one.
+    /// When the process started, by the clock of its machine. Always the same for one process, but up to a second early,
+    /// because Linux keeps its own start in whole seconds: tell processes apart by comparing two of these.
+    ///
+    /// Everything else in the same [`Evidence`] was shown by this process or by a later one.
     pub started_at: Timestamp,
     /// What it puts into a token for `kube-system/default`. Absent: there is no such service account, because
     /// kube-controller-manager has not made it yet.
