@@ -30,6 +30,7 @@ use super::{
 use crate::{
     model::{
         location::BucketName,
+        plan::PublicAccessBlock,
         probe::Probe,
         region::{AccountId, Region},
     },
@@ -216,29 +217,6 @@ pub struct BucketState {
     pub public_access_block: Probe<PublicAccessBlock>,
     /// Text of the bucket policy.
     pub policy: Probe<String>,
-}
-
-/// S3 Block Public Access of one bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PublicAccessBlock {
-    /// Refuse new public ACLs.
-    pub block_public_acls: bool,
-    /// Ignore the public ACLs that there are.
-    pub ignore_public_acls: bool,
-    /// Refuse a public bucket policy.
-    pub block_public_policy: bool,
-    /// Serve nobody but the owner while the policy is public.
-    pub restrict_public_buckets: bool,
-}
-
-impl PublicAccessBlock {
-    /// For documents that STS and every verifier read without credentials: public by policy, never by ACL.
-    pub const PUBLIC_BY_POLICY: Self = Self {
-        block_public_acls: true,
-        ignore_public_acls: true,
-        block_public_policy: false,
-        restrict_public_buckets: false,
-    };
 }
 
 /// The bucket itself. Each of these is one call, but for [`S3Store::observe`].

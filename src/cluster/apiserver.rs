@@ -11,7 +11,7 @@ use super::{
     ApiServer,
     request::{Answer, NoAnswer},
 };
-use crate::model::probe::Probe;
+use crate::model::{discovery::Discovery, jwks::Jwks, probe::Probe};
 
 const READYZ: &str = "/readyz";
 const JWKS: &str = "/openid/v1/jwks";
@@ -38,8 +38,8 @@ pub enum Depth {
 pub struct Evidence {
     /// `/readyz` answers 200. A server that is not ready already makes and judges tokens.
     pub ready: bool,
-    /// The kids of its `/openid/v1/jwks`: every key that the process verifies with, in its order.
-    pub served_kids: Vec<String>,
+    /// Its `/openid/v1/jwks`: every key that the process verifies with, in its order.
+    pub served: Jwks,
     /// `issuer` of its discovery document: the first issuer, the one in new tokens.
     pub issuer: String,
     /// `jwks_uri` of its discovery document.
@@ -100,13 +100,7 @@ impl ApiServer {
             None => None,
             Some(started_at) => Some(Proof { started_at, probe_token: self.probe_token().await }),
         };
-        Ok(Evidence {
-            ready,
-            served_kids: jwks.keys.into_iter().map(|key| key.kid).collect(),
-            issuer: discovery.issuer,
-            jwks_uri: discovery.jwks_uri,
-            proof,
-        })
+        Ok(Evidence { ready, served: jwks, issuer: discovery.issuer, jwks_uri: discovery.jwks_uri, proof })
     }
 
     /// Addresses of all API servers of the cluster that registered themselves (EndpointSlice `default/kubernetes`), in
@@ -163,22 +157,6 @@ impl ApiServer {
             Err(error) => Probe::Unknown(error.reason()),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Jwks {
-    keys: Vec<Jwk>,
-}
-
-#[derive(Deserialize)]
-struct Jwk {
-    kid: String,
-}
-
-#[derive(Deserialize)]
-struct Discovery {
-    issuer: String,
-    jwks_uri: String,
 }
 
 #[derive(Deserialize)]
@@ -290,10 +268,7 @@ mod tests {
             JWKS if seen.headers.get("accept").is_none_or(|accept| accept != "*/*") => {
                 text(406, "only application/jwk-set+json")
             }
-            JWKS => text(
-                200,
-                r#"{"keys":[{"use":"sig","kty":"RSA","kid":"new","alg":"RS256","n":"AQ","e":"AQAB"},{"kty":"EC","kid":"old"}]}"#,
-            ),
+            JWKS => text(200, SERVED),
             DISCOVERY => text(
                 200,
                 &format!(
@@ -328,10 +303,12 @@ mod tests {
         fake(move |seen| if seen.path == path { text(status, body) } else { healthy(seen) }).await
     }
 
+    const SERVED: &str = r#"{"keys":[{"use":"sig","kty":"RSA","kid":"new","alg":"RS256","n":"AQ","e":"AQAB"},{"kty":"EC","kid":"old"}]}"#;
+
     fn evidence() -> Evidence {
         Evidence {
             ready: true,
-            served_kids: vec!["new".to_owned(), "old".to_owned()],
+            served: Jwks::parse(SERVED.as_bytes()).expect("a JWK Set"),
             issuer: ISSUER.to_owned(),
             jwks_uri: format!("{ISSUER}/keys.json"),
             proof: None,
@@ -454,7 +431,7 @@ mod tests {
                 "answered 404: kube-apiserver serves no OIDC discovery, because its first --service-account-issuer is not an https URL without query and fragment".to_owned(),
             ),
             (JWKS, 200, "<html>", format!("answered something that is not a JWK Set; {ELSE}")),
-            (JWKS, 200, r#"{"keys":[{"kty":"RSA"}]}"#, format!("answered something that is not a JWK Set; {ELSE}")),
+            (JWKS, 200, r#"{"keys":[{"kid":"new"}]}"#, format!("answered something that is not a JWK Set; {ELSE}")),
             (DISCOVERY, 200, "{}", format!("answered something that is not an OpenID provider configuration; {ELSE}")),
             (METRICS, 200, "process_start_time_seconds 0\n", format!("answered something that is not a list of metrics with process_start_time_seconds; {ELSE}")),
             (METRICS, 200, "go_goroutines 12\n", format!("answered something that is not a list of metrics with process_start_time_seconds; {ELSE}")),

@@ -79,6 +79,11 @@ impl Root {
         self.folder == Path::new("/")
     }
 
+    /// The root itself, as a path of this machine without links.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where `path` lies, the root included: for messages and for programs that do not know of the root.
     ///
     /// # Errors

@@ -17,10 +17,12 @@ use rsa::{
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+mod error;
 mod pem_blocks;
 mod sec1;
 mod signing;
 
+pub use error::{KeyError, LARGEST_RSA_SIGNING_BITS, SMALLEST_RSA_BITS};
 pub use p256::elliptic_curve::zeroize::Zeroizing;
 pub use rsa::rand_core;
 pub use signing::SigningKey;
@@ -32,94 +34,6 @@ use sec1::Sec1;
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// RFC 5480, section 2.1.1.
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-
-/// Smallest RSA key that is no weak one, in bits (RFC 7518, section 3.3).
-pub const SMALLEST_RSA_BITS: usize = 2048;
-/// Largest RSA signing key that is read, in bits.
-pub const LARGEST_RSA_SIGNING_BITS: usize = 4096;
-
-/// Why a file's bytes are not the keys that were looked for. Reads well behind `PATH: `.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum KeyError {
-    /// Nothing but white space.
-    #[error("the file is empty; restore it from a backup or from another control-plane node")]
-    Empty,
-    /// Longer than any key file.
-    #[error("the file has {bytes} bytes and is no key file; is it the right one?")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-    },
-    /// No `-----BEGIN` line.
-    #[error(
-        "there is no PEM block in it; a key file has lines -----BEGIN ...----- and -----END ...-----, is it the right file?"
-    )]
-    NotPem,
-    /// `BEGIN` without its `END`.
-    #[error(
-        "PEM block {0:?} has no matching END line, the file is cut off; restore it from a backup or from another control-plane node"
-    )]
-    Truncated(String),
-    /// The body is no base64, or not what the label says.
-    #[error("PEM block {0:?} is damaged; restore the file from a backup or from another control-plane node")]
-    Damaged(String),
-    /// Needs a passphrase.
-    #[error(
-        "the private key is encrypted and kube-apiserver has no passphrase for it; write it unencrypted with `openssl pkey`"
-    )]
-    Encrypted,
-    /// A public half where the private one belongs.
-    #[error("it holds a {0} and no private key; are the signing and the verification file mixed up?")]
-    NotPrivate(&'static str),
-    /// PEM blocks, but no key among them.
-    #[error("PEM block {0:?} is no private key that kube-apiserver reads; use PKCS#1, PKCS#8 or SEC1")]
-    UnknownBlock(String),
-    /// An RSA key below [`SMALLEST_RSA_BITS`].
-    #[error(
-        "RSA key {kid} has only {bits} bits and is too weak to sign tokens; use one with at least {SMALLEST_RSA_BITS}"
-    )]
-    FewBits {
-        /// The key.
-        kid: Kid,
-        /// Its size.
-        bits: usize,
-    },
-    /// An RSA key above [`LARGEST_RSA_SIGNING_BITS`].
-    #[error("RSA key {kid} has {bits} bits; irsad reads signing keys of at most {LARGEST_RSA_SIGNING_BITS}")]
-    ManyBits {
-        /// The key.
-        kid: Kid,
-        /// Its size.
-        bits: usize,
-    },
-    /// An RSA key with an exponent below 65537 (FIPS 186-5, section 5.1).
-    #[error("RSA key {0} has a public exponent below 65537 and is too weak to sign tokens; use 65537")]
-    SmallExponent(Kid),
-    /// Parts of a private key that do not belong together.
-    #[error(
-        "the parts of the private key in PEM block {0:?} contradict each other; restore the file from a backup or from another control-plane node"
-    )]
-    Inconsistent(String),
-    /// An EC key on another curve than P-256.
-    #[error("the private key is an EC key on {0}; irsad takes RSA and EC P-256 keys for signing")]
-    Curve(&'static str),
-    /// Ed25519 and others.
-    #[error(
-        "the private key is neither RSA nor EC (algorithm {0}) and kube-apiserver does not start with it; use an RSA or EC P-256 key"
-    )]
-    Type(String),
-    /// A verification file in which kube-apiserver would find nothing.
-    #[error(
-        "it holds no public key that kube-apiserver can use ({found}); write RSA or EC keys as PEM blocks \"PUBLIC KEY\" (SubjectPublicKeyInfo)"
-    )]
-    NoVerificationKey {
-        /// Labels of the blocks that were found, or `no PEM block`.
-        found: String,
-    },
-    /// Making or writing a key failed in the library.
-    #[error("cannot make a key: {0}")]
-    Make(String),
-}
 
 /// Key id: unpadded base64url of SHA-256 over the DER SubjectPublicKeyInfo, as kube-apiserver's `kid`
 /// (kubernetes/kubernetes `pkg/serviceaccount/jwt.go`).
@@ -307,15 +221,6 @@ impl PublicKey {
         self.weakness().is_some()
     }
 
-    /// The EC key whose private half is `number`: a quick way to many different keys.
-    #[cfg(test)]
-    pub(crate) fn numbered(number: u8) -> Self {
-        let mut secret = [0; 32];
-        secret[31] = number;
-        let key = p256::SecretKey::from_slice(&secret).expect("a number from 1");
-        Self::from_p256(&key).expect("a public key")
-    }
-
     /// DER SubjectPublicKeyInfo.
     pub fn spki(&self) -> &[u8] {
         &self.spki
@@ -431,6 +336,8 @@ fn value(number: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     macro_rules! test_key {
@@ -443,6 +350,16 @@ mod tests {
     const P256: &str = "JfkpZgVW9G-rutvXc15_57GK_34q3FboMwg71bSeXHo";
     const P384: &str = "DMzbNr1yWes-M6-zj8FrBWRu58cn5X9nkXFppSw1w20";
     const P521: &str = "wkLvNNnzBNYlvNyhZ_xEbEfjlpX8EUfcW32PUtGICBo";
+
+    impl PublicKey {
+        /// The EC key whose private half is `number`: a quick way to many different keys.
+        pub(crate) fn numbered(number: u8) -> Self {
+            let mut secret = [0; 32];
+            secret[31] = number;
+            let key = p256::SecretKey::from_slice(&secret).expect("a number from 1");
+            Self::from_p256(&key).expect("a public key")
+        }
+    }
 
     fn kids(file: &[u8]) -> Result<Vec<String>, KeyError> {
         Ok(PublicKey::read_all(file)?.iter().map(|key| key.kid().to_string()).collect())
@@ -527,6 +444,8 @@ mod tests {
         lines.insert(3, "");
         assert_eq!(kids(lines.join("\n").as_bytes()), Ok(vec![RSA.to_owned()]));
         lines.insert(1, "Comment: of 2024");
+        let spaced = lines[6].replace('A', "A \t");
+        lines[6] = &spaced;
         assert_eq!(kids(lines.join("\n").as_bytes()), Ok(vec![RSA.to_owned()]));
     }
 
@@ -668,5 +587,44 @@ mod tests {
             pem.starts_with("-----BEGIN RSA PRIVATE KEY-----\n") && pem.ends_with("-----END RSA PRIVATE KEY-----\n")
         );
         assert_eq!(SigningKey::read(pem.as_bytes()).expect("a key").public(), key.public());
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_in_any_order_give_the_keys_that_kube_apiserver_finds(picked in vec(select(blocks()), 1..8)) {
+            let file: Vec<u8> = picked.iter().flat_map(|(file, _)| file.iter().copied()).collect();
+            let expected: Vec<String> = picked.iter().filter_map(|(_, kid)| kid.map(str::to_owned)).collect();
+            prop_assert_eq!(kids(&file).unwrap_or_default(), expected);
+        }
+
+        #[test]
+        fn damaged_file_gives_no_other_signing_key(at in 0_usize..1675, byte in any::<u8>()) {
+            for file in [test_key!("rsa-2048.pkcs1"), test_key!("p256.sec1")] {
+                let mut damaged = file.to_vec();
+                let at = at % file.len();
+                damaged[at] = byte;
+                let _ = PublicKey::read_all(&damaged);
+                if let Ok(key) = SigningKey::read(&damaged) {
+                    prop_assert!([RSA, P256].contains(&key.kid().as_str()), "{}", key.kid());
+                }
+            }
+        }
+    }
+
+    /// Blocks and the key that kube-apiserver finds in each.
+    fn blocks() -> Vec<(&'static [u8], Option<&'static str>)> {
+        vec![
+            (test_key!("rsa-2048.kops"), Some(RSA)),
+            (test_key!("rsa-2048.certificate"), Some(RSA)),
+            (test_key!("rsa-2048.pkcs8"), Some(RSA)),
+            (test_key!("p256.sec1"), Some(P256)),
+            (test_key!("p384.spki"), Some(P384)),
+            (test_key!("p521.sec1"), Some(P521)),
+            (test_key!("p256.pkcs8"), None),
+            (test_key!("rsa-2048.pkcs1-public"), None),
+            (test_key!("rsa-2048.encrypted-pkcs8"), None),
+            (b"-----BEGIN PUBLIC KEY-----\nAAAA\n", None),
+            (b"some words\n\n", None),
+        ]
     }
 }

@@ -2,12 +2,20 @@
 //!
 //! Nothing here knows files, sockets, clocks, randomness, log lines or async; time and chance are arguments.
 
+pub mod checks;
 pub mod discovery;
+pub mod file;
 pub mod issuer;
 pub mod jwks;
 pub mod key;
+pub mod kubeadm;
 pub mod location;
 pub mod manifest;
+pub mod memory;
+pub mod plan;
 pub mod probe;
 pub mod region;
+pub mod report;
+mod splice;
 pub mod trust_policy;
+pub mod yaml;

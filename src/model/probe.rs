@@ -23,6 +23,14 @@ impl<T> Probe<T> {
         }
     }
 
+    /// Why it could not be asked, where that is so.
+    pub fn unknown(&self) -> Option<&str> {
+        match self {
+            Probe::Unknown(why) => Some(why),
+            Probe::Present(_) | Probe::Absent => None,
+        }
+    }
+
     /// The same outcome with the value changed by `change`.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Probe<U> {
         match self {

@@ -25,7 +25,9 @@ const LONGEST_BUCKET_POLICY: usize = 20 * 1024;
 #[derive(Debug, Error)]
 pub enum PolicyError {
     /// A namespace that Kubernetes would not take.
-    #[error("{0:?} is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?")]
+    #[error(
+        "{0:?} is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?"
+    )]
     Namespace(String),
     /// A service account that Kubernetes would not take.
     #[error(
@@ -33,7 +35,9 @@ pub enum PolicyError {
     )]
     ServiceAccount(String),
     /// `*` in both places.
-    #[error("namespace {namespace:?} with service account {name:?} would let every pod of the cluster take the role; name at least one of them")]
+    #[error(
+        "namespace {namespace:?} with service account {name:?} would let every pod of the cluster take the role; name at least one of them"
+    )]
     Everyone {
         /// As given.
         namespace: String,
@@ -56,7 +60,9 @@ pub enum PolicyError {
         cure: &'static str,
     },
     /// A bucket policy that cannot be extended.
-    #[error("the bucket's policy is not one that a statement can be added to (nothing changed): {0}; repair it by hand")]
+    #[error(
+        "the bucket's policy is not one that a statement can be added to (nothing changed): {0}; repair it by hand"
+    )]
     NotPolicy(String),
 }
 
@@ -426,11 +432,31 @@ mod tests {
     #[test]
     fn trust_policy_that_is_too_open_or_too_long_is_refused() {
         for (namespace, name, message) in [
-            ("*", "*", "namespace \"*\" with service account \"*\" would let every pod of the cluster take the role; name at least one of them"),
-            ("Team", "app", "\"Team\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?"),
-            ("a:b", "app", "\"a:b\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?"),
-            ("", "app", "\"\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?"),
-            ("team", "-app", "\"-app\" is not a service account; use at most 253 lower-case letters, digits, hyphens and dots, or a pattern with * and ?"),
+            (
+                "*",
+                "*",
+                "namespace \"*\" with service account \"*\" would let every pod of the cluster take the role; name at least one of them",
+            ),
+            (
+                "Team",
+                "app",
+                "\"Team\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?",
+            ),
+            (
+                "a:b",
+                "app",
+                "\"a:b\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?",
+            ),
+            (
+                "",
+                "app",
+                "\"\" is not a namespace; use at most 63 lower-case letters, digits and hyphens, or a pattern with * and ?",
+            ),
+            (
+                "team",
+                "-app",
+                "\"-app\" is not a service account; use at most 253 lower-case letters, digits, hyphens and dots, or a pattern with * and ?",
+            ),
         ] {
             assert_eq!(Subject::new(namespace, name).expect_err("refused").to_string(), message);
         }
@@ -442,7 +468,7 @@ mod tests {
         assert_eq!(policy(&[]), "a trust policy needs at least one audience; use sts.amazonaws.com");
         assert_eq!(
             policy(&vec![audiences(&["a".repeat(200).as_str()]).remove(0); 10]),
-            "the trust policy would have 2341 characters and AWS takes 2048; use a shorter issuer or fewer audiences, \
+            "the trust policy would have 2349 characters and AWS takes 2048; use a shorter issuer or fewer audiences, \
              or ask AWS to raise the quota and write the policy by hand"
         );
     }
@@ -451,7 +477,9 @@ mod tests {
     fn new_bucket_policy_opens_exactly_two_objects() {
         for partition in Partition::ALL {
             let bucket = bucket();
-            let text = bucket_policy(None, &statement_id("prod-1"), partition, &bucket, &KEYS).expect("a policy").expect("a text");
+            let text = bucket_policy(None, &statement_id("prod-1"), partition, &bucket, &KEYS)
+                .expect("a policy")
+                .expect("a text");
             let expected = json!({
                 "Version": "2012-10-17",
                 "Statement": [{
@@ -463,7 +491,10 @@ mod tests {
                 }],
             });
             assert_eq!(value(&text), expected);
-            assert_eq!(bucket_policy(Some(&text), &statement_id("prod-1"), partition, &bucket, &KEYS).expect("a policy"), None);
+            assert_eq!(
+                bucket_policy(Some(&text), &statement_id("prod-1"), partition, &bucket, &KEYS).expect("a policy"),
+                None
+            );
         }
     }
 
@@ -474,11 +505,19 @@ mod tests {
         let list = json!({ "Version": "2008-10-17", "Id": "x", "Statement": [theirs] });
         let single = json!({ "Version": "2008-10-17", "Id": "x", "Statement": theirs });
         for existing in [list, single] {
-            let text = bucket_policy(Some(&existing.to_string()), &statement_id("a-b"), Partition::Commercial, &bucket, &KEYS).expect("a policy").expect("a text");
+            let text =
+                bucket_policy(Some(&existing.to_string()), &statement_id("a-b"), Partition::Commercial, &bucket, &KEYS)
+                    .expect("a policy")
+                    .expect("a text");
             let both = value(&text);
-            assert_eq!((&both["Version"], &both["Id"], &both["Statement"][0]), (&json!("2008-10-17"), &json!("x"), &theirs));
+            assert_eq!(
+                (&both["Version"], &both["Id"], &both["Statement"][0]),
+                (&json!("2008-10-17"), &json!("x"), &theirs)
+            );
             assert_eq!(both["Statement"][1]["Sid"], "IrsadaDashb");
-            let third = bucket_policy(Some(&text), &statement_id("adashb"), Partition::Commercial, &bucket, &KEYS).expect("a policy").expect("another cluster's own");
+            let third = bucket_policy(Some(&text), &statement_id("adashb"), Partition::Commercial, &bucket, &KEYS)
+                .expect("a policy")
+                .expect("another cluster's own");
             assert_eq!(value(&third)["Statement"].as_array().map(Vec::len), Some(3));
         }
     }
@@ -486,11 +525,14 @@ mod tests {
     #[test]
     fn own_statement_is_put_right_and_left_alone_however_s3_writes_it() {
         let bucket = bucket();
-        let text = bucket_policy(None, &statement_id("prod-1"), Partition::Commercial, &bucket, &KEYS).expect("a policy").expect("a text");
+        let text = bucket_policy(None, &statement_id("prod-1"), Partition::Commercial, &bucket, &KEYS)
+            .expect("a policy")
+            .expect("a text");
         let changed = |change: fn(&mut Value)| {
             let mut policy = value(&text);
             change(&mut policy["Statement"][0]);
-            bucket_policy(Some(&policy.to_string()), &statement_id("prod-1"), Partition::Commercial, &bucket, &KEYS).expect("a policy")
+            bucket_policy(Some(&policy.to_string()), &statement_id("prod-1"), Partition::Commercial, &bucket, &KEYS)
+                .expect("a policy")
         };
         for same in [
             (|own| own["Principal"] = json!({ "AWS": "*" })) as fn(&mut Value),
@@ -519,7 +561,9 @@ mod tests {
             policy.expect_err("refused").to_string()
         };
         let message = |reason: &str| {
-            format!("the bucket's policy is not one that a statement can be added to (nothing changed): {reason}; repair it by hand")
+            format!(
+                "the bucket's policy is not one that a statement can be added to (nothing changed): {reason}; repair it by hand"
+            )
         };
         for (text, reason) in [
             ("", "EOF while parsing a value at line 1 column 0"),

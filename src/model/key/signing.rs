@@ -6,7 +6,7 @@ use p256::elliptic_curve::zeroize::Zeroizing;
 use rsa::{
     RsaPrivateKey, pkcs1,
     pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey, LineEnding},
-    pkcs8::{DecodePrivateKey, PrivateKeyInfo, der::Decode},
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, PrivateKeyInfo, der::Decode},
     rand_core::CryptoRngCore,
     traits::PublicKeyParts,
 };
@@ -73,7 +73,7 @@ impl SigningKey {
         self.public.kid()
     }
 
-    /// One PEM block: PKCS#1 `RSA PRIVATE KEY` as kubeadm writes it, or SEC1 `EC PRIVATE KEY`. For a file of mode 0600.
+    /// One PEM block: PKCS#1 `RSA PRIVATE KEY` as kubeadm writes it, or for EC PKCS#8 `PRIVATE KEY`. For a file of mode 0600.
     ///
     /// # Errors
     /// [`KeyError::Make`] where the library fails.
@@ -81,8 +81,9 @@ impl SigningKey {
         match &self.secret {
             Secret::Rsa(key) => key.to_pkcs1_pem(LineEnding::LF).map_err(|error| KeyError::Make(error.to_string())),
             Secret::P256(key) => {
-                let der = key.to_sec1_der().map_err(|error| KeyError::Make(error.to_string()))?;
-                Ok(Zeroizing::new(pem_blocks::write("EC PRIVATE KEY", &der)))
+                // Not SEC1: the library leaves the curve out of it, and kube-apiserver wants it there.
+                let der = key.to_pkcs8_der().map_err(|error| KeyError::Make(error.to_string()))?;
+                Ok(Zeroizing::new(pem_blocks::write("PRIVATE KEY", der.as_bytes())))
             }
         }
     }

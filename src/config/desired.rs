@@ -1,0 +1,70 @@
+//! The settings in the planner's words.
+
+use std::time::Duration;
+
+use super::{Access, Keys, Restart, Settings};
+use crate::model::{
+    location::Location,
+    plan::{Desired, DesiredBucket, DesiredProvider, KeyKeeping, RestartPolicy},
+    region::{Partition, Region},
+    trust_policy,
+};
+
+/// Tag on what irsad created, with the cluster's name as its value.
+const OWNER_TAG: &str = "irsad/cluster";
+/// How long the API server may take to prove a change: kubeadm and OpenShift wait as long.
+const EVIDENCE_LIMIT: Duration = Duration::from_secs(300);
+
+impl Settings {
+    /// What these settings want of this node and of what its cluster shares.
+    pub fn desired(&self) -> Desired {
+        let api_server = &self.api_server;
+        Desired {
+            issuer: self.issuer.url.clone(),
+            jwks_path: self.issuer.jwks_path.as_str().to_owned(),
+            store: self.issuer.store.clone(),
+            bucket: self.bucket(),
+            provider: self.provider.manage.then(|| self.wanted_provider()),
+            manifest: api_server.manifest.clone(),
+            signing_key: api_server.signing_key.clone(),
+            verifying_keys: api_server.verifying_keys.clone(),
+            keys: match api_server.keys {
+                Keys::Manage => KeyKeeping::Manage,
+                Keys::Follow => KeyKeeping::Follow,
+            },
+            api_audiences: api_server.audiences.clone(),
+            restart: match api_server.restart {
+                Restart::Rolling => RestartPolicy::Rolling,
+                Restart::Opportunistic => RestartPolicy::Opportunistic,
+                Restart::Never => RestartPolicy::Never,
+            },
+            token_lifetime: self.rotation.token_lifetime,
+            evidence_limit: EVIDENCE_LIMIT,
+        }
+    }
+
+    /// The partition of AWS that this cluster is in.
+    pub fn partition(&self) -> Partition {
+        self.aws.region.as_ref().map_or(Partition::Commercial, Region::partition)
+    }
+
+    fn bucket(&self) -> Option<DesiredBucket> {
+        let (Location::S3 { bucket, .. }, Some(region)) = (&self.issuer.store, &self.aws.region) else { return None };
+        Some(DesiredBucket {
+            name: bucket.clone(),
+            region: region.clone(),
+            create: self.issuer.create_bucket,
+            public_by_policy: self.issuer.access == Access::BucketPolicy,
+            policy_sid: trust_policy::statement_id(self.cluster.as_str()),
+        })
+    }
+
+    fn wanted_provider(&self) -> DesiredProvider {
+        let ours = (OWNER_TAG.to_owned(), self.cluster.to_string());
+        let theirs = self.provider.tags.iter().map(|(key, value)| (key.clone(), value.clone()));
+        DesiredProvider {
+            audiences: self.provider.audiences.clone(),
+            tags: std::iter::once(ours).chain(theirs).collect(),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! From merged files to [`Settings`], in two steps: what the files say, then what the machine decides.
+
+use std::{cell::Cell, path::Path};
+
+use crate::model::{location::Location, region::Region};
+
+use super::{
+    ClusterName, Distribution, Mistakes, Settings,
+    options::{self, Surroundings},
+    section::{Log, Section},
+    tree::Tree,
+};
+
+/// Configuration files that have no mistake, as far as the files alone can tell.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    tree: Tree,
+    needs_region: bool,
+    distribution: Option<Distribution>,
+}
+
+impl Inputs {
+    /// Reads files (path and text) in the order given: maps are merged key by key, lists and scalars of a later file replace
+    /// those of an earlier one.
+    ///
+    /// # Errors
+    /// Every mistake that the files have, with file, line and key.
+    pub fn from_texts(texts: &[(impl AsRef<Path>, impl AsRef<[u8]>)]) -> Result<Self, Mistakes> {
+        let tree = Tree::merged(texts)?;
+        let read = Reading::of(&tree, None);
+        if !read.mistakes.is_empty() {
+            return Err(Mistakes::new(read.mistakes));
+        }
+        Ok(Self { tree, needs_region: read.needs_region, distribution: read.distribution })
+    }
+
+    /// Whether [`Inputs::settle`] must be given the region of the instance: AWS is needed and `aws.region` is left out.
+    pub fn needs_region(&self) -> bool {
+        self.needs_region
+    }
+
+    /// The settings, with what the files leave open. `found` is asked where the distribution is `auto`; a machine without
+    /// either manifest counts as kubeadm.
+    ///
+    /// # Errors
+    /// Every mistake that shows only now: an issuer URL that is not the bucket's, no region.
+    pub fn settle(&self, region: Option<Region>, found: impl FnOnce() -> Distribution) -> Result<Settings, Mistakes> {
+        let distribution = self.distribution.unwrap_or_else(found);
+        let read = Reading::of(&self.tree, Some(&Surroundings { region, distribution }));
+        match read.settings {
+            Some(settings) if read.mistakes.is_empty() => Ok(settings),
+            _ => Err(Mistakes::new(read.mistakes)),
+        }
+    }
+}
+
+/// What one reading of the files gave.
+struct Reading {
+    settings: Option<Settings>,
+    mistakes: Vec<super::Mistake>,
+    needs_region: bool,
+    distribution: Option<Distribution>,
+}
+
+impl Reading {
+    fn of(tree: &Tree, around: Option<&Surroundings>) -> Self {
+        let log = Log::default();
+        let needs_region = Cell::new(false);
+        let root = Section::root(tree, &log);
+        check_version(&root);
+        root.require("cluster", "cluster: prod-1");
+        let cluster: Option<ClusterName> = root.text("cluster");
+        check_what_is_not_in_this_version(&root);
+        let mut notices = Vec::new();
+
+        let provider = options::provider(root.section("provider"));
+        let rotation = options::rotation(root.section("rotation"), &mut notices);
+        let webhook = options::webhook(root.section("webhook"), &rotation, &mut notices);
+        let api_server = options::api_server(root.section("apiServer"), around);
+        let store: Option<Location> = root.section("issuer").text("store");
+        let in_aws = provider.manage || matches!(store, Some(Location::S3 { .. }));
+        let aws = options::aws(root.section("aws"), around, in_aws, &needs_region);
+        let issuer = options::issuer(root.section("issuer"), aws.region.as_ref());
+        let distribution = api_server.as_ref().map(|settings| settings.distribution);
+        root.finish();
+
+        let settings = match (cluster, issuer, api_server) {
+            (Some(cluster), Some(issuer), Some(api_server)) => {
+                Some(Settings { cluster, issuer, aws, provider, api_server, rotation, webhook, notices })
+            }
+            _ => None,
+        };
+        Self { settings, mistakes: log.into_inner(), needs_region: needs_region.get(), distribution }
+    }
+}
+
+fn check_version(root: &Section<'_>) {
+    root.require("version", "version: 1");
+    if root.number("version").is_some_and(|version| version != 1) {
+        root.blame(
+            "version",
+            "this irsad reads version 1; write `version: 1` or install the irsad that the file is for",
+        );
+    }
+}
+
+/// Words that the format has and this version does not follow: better refused than promised.
+fn check_what_is_not_in_this_version(root: &Section<'_>) {
+    let keyring = root.section("keyring");
+    if keyring.raw("store").is_some_and(|store| store != "kubernetes") {
+        keyring.blame("store", "keyrings in S3 or a folder are not in this version; leave it out");
+    }
+    if keyring.raw("kmsKey").is_some_and(|key| !key.is_empty()) {
+        keyring.blame("kmsKey", "sealing keys through KMS is not in this version; leave it out");
+    }
+    keyring.finish();
+    let roles = root.section("roles");
+    if roles.one_of("mode", &[("none", false), ("list", true), ("crd", true)]) == Some(true) {
+        roles.blame("mode", "making roles is not in this version; leave it out");
+    }
+    roles.finish();
+}

@@ -1,0 +1,250 @@
+//! `/etc/irsad/irsad.yaml` and what it means: every option with its default, every mistake reported at once.
+//!
+//! Files are read by the caller; here they are texts. [`Inputs::from_texts`] merges and checks them, [`Inputs::settle`] fills in
+//! what the machine decides (region, distribution) and gives the [`Settings`] that the rest of irsad works with.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use crate::model::{
+    issuer::{Audience, IssuerUrl},
+    location::Location,
+    region::Region,
+};
+
+mod desired;
+mod inputs;
+mod mistake;
+mod options;
+mod section;
+mod tree;
+mod values;
+
+pub use inputs::Inputs;
+pub use mistake::{Mistake, Mistakes};
+pub use values::{ClusterName, ClusterNameError, EndpointUrl, EndpointUrlError, JwksPath, JwksPathError};
+
+/// The configuration file. Drop-ins stand in `irsad.d/*.yaml` beside it and are merged in name order.
+pub const CONFIG_FILE: &str = "/etc/irsad/irsad.yaml";
+
+/// A complete and consistent configuration. `version: 1`, the version of its format, is checked and not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `cluster` (required): name of the cluster, a DNS label of at most 40 characters. Tag on what irsad owns.
+    pub cluster: ClusterName,
+    /// `issuer`: who signs the tokens and where the public documents are.
+    pub issuer: IssuerSettings,
+    /// `aws`: how AWS is reached.
+    pub aws: AwsSettings,
+    /// `provider`: the IAM OIDC provider.
+    pub provider: ProviderSettings,
+    /// `apiServer`: this node's kube-apiserver and its files.
+    pub api_server: ApiServerSettings,
+    /// `rotation`: how long keys live.
+    pub rotation: RotationSettings,
+    /// `webhook`: how pods get their tokens.
+    pub webhook: WebhookSettings,
+    /// What a person should know about this configuration: one sentence each, for journal and status.
+    pub notices: Vec<String>,
+}
+
+/// `issuer`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// `issuer.store` (required): `s3://BUCKET[/PREFIX]`, or `file:///DIR` for a folder that a web server of yours serves.
+    pub store: Location,
+    /// `issuer.url`: what tokens carry as `iss`. Default with S3: `https://BUCKET.s3.REGION.SUFFIX[/PREFIX]`; required with a
+    /// folder.
+    pub url: IssuerUrl,
+    /// `issuer.jwksPath` (`openid/v1/jwks`): path of the JWK Set below the issuer.
+    pub jwks_path: JwksPath,
+    /// `issuer.createBucket` (`true`): create the bucket where it does not exist. Nothing with a folder.
+    pub create_bucket: bool,
+    /// `issuer.access` (`bucketPolicy`).
+    pub access: Access,
+}
+
+/// `issuer.access`: how outsiders come to read the two documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `bucketPolicy`: irsad lets anyone read exactly the two objects, by public access block and bucket policy.
+    BucketPolicy,
+    /// `external`: CloudFront or a web server of yours serves them; irsad leaves the bucket's policy alone.
+    External,
+}
+
+/// `aws`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsSettings {
+    /// `aws.region` (the instance metadata's): region of bucket and STS. `None` where nothing of this configuration is in AWS.
+    pub region: Option<Region>,
+    /// `aws.endpointUrl` (AWS itself): a service that stands in for AWS.
+    pub endpoints: Endpoints,
+}
+
+/// `aws.endpointUrl`: one URL for every service, or a mapping with `s3`, `iam` and `sts`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// For services without one of their own.
+    pub all: Option<EndpointUrl>,
+    /// `aws.endpointUrl.s3`
+    pub s3: Option<EndpointUrl>,
+    /// `aws.endpointUrl.iam`
+    pub iam: Option<EndpointUrl>,
+    /// `aws.endpointUrl.sts`
+    pub sts: Option<EndpointUrl>,
+}
+
+/// `provider`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderSettings {
+    /// `provider.manage` (`true`): create the IAM OIDC provider and add audiences that are missing.
+    pub manage: bool,
+    /// `provider.audiences` (`[sts.amazonaws.com]`): client IDs of the provider, 1 to 100.
+    pub audiences: Vec<Audience>,
+    /// `provider.tags` (`{}`): tags for a provider that irsad creates, beside its own; at most 48.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// `apiServer`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiServerSettings {
+    /// `apiServer.distribution` (`auto`: `kops` where its manifest exists, else `kubeadm`): sets the defaults below.
+    pub distribution: Distribution,
+    /// `apiServer.manifest` (`/etc/kubernetes/manifests/kube-apiserver.yaml`; kops `….manifest`): the static Pod.
+    pub manifest: PathBuf,
+    /// `apiServer.signingKey` (`/etc/kubernetes/pki/sa.key`; kops `/srv/kubernetes/kube-apiserver/service-account.key`).
+    pub signing_key: PathBuf,
+    /// `apiServer.verifyingKeys` (`/etc/kubernetes/pki/sa.pub`; kops `/srv/kubernetes/kube-apiserver/service-account.pub`).
+    pub verifying_keys: PathBuf,
+    /// `apiServer.kubeconfig` (`/etc/kubernetes/admin.conf`; kops `/var/lib/kubectl/kubeconfig`): an administrator's.
+    pub kubeconfig: PathBuf,
+    /// `apiServer.keys` (`manage`; kops `follow`).
+    pub keys: Keys,
+    /// `apiServer.audiences` (`keep`): `None` leaves `--api-audiences` alone; else a list that becomes the flag.
+    pub audiences: Option<Vec<Audience>>,
+    /// `apiServer.persist` (`true`; kops `false`): also write the flags into `kube-system/kubeadm-config`, so that
+    /// `kubeadm upgrade` and `join` keep them.
+    pub persist: bool,
+    /// `apiServer.restart` (`rolling`).
+    pub restart: Restart,
+}
+
+/// `apiServer.distribution`: who made the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distribution {
+    /// `kubeadm`
+    Kubeadm,
+    /// `kops`
+    Kops,
+}
+
+/// `apiServer.keys`: who makes the service-account keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// `manage`: irsad; keys found on disk are adopted.
+    Manage,
+    /// `follow`: someone else; irsad publishes what it finds and writes no key file.
+    Follow,
+}
+
+/// `apiServer.restart`: whether irsad may restart a running kube-apiserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// `rolling`: yes, when it is safe.
+    Rolling,
+    /// `opportunistic`: only when it restarts anyway.
+    Opportunistic,
+    /// `never`: no.
+    Never,
+}
+
+/// `rotation`. Whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationSettings {
+    /// `rotation.period` (`90d`, at least `1d`): age at which a signing key is replaced; `never` turns it off (`None`).
+    pub period: Option<Duration>,
+    /// `rotation.publishLead` (`24h`, at least that): how long a key is published before it signs.
+    pub publish_lead: Duration,
+    /// `rotation.tokenLifetime` (`24h`, at least `1h`): longest life of a token that outsiders check. A key stays published
+    /// that long after the last token it signed.
+    pub token_lifetime: Duration,
+    /// `rotation.verifyRetention` (`366d`): how long API servers accept a key after it stopped to sign.
+    pub verify_retention: Duration,
+    /// `rotation.belowFloors` (`false`): lifts the smallest values above. For tests.
+    pub below_floors: bool,
+}
+
+/// `webhook`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// `webhook.mode` (`builtIn`).
+    pub mode: WebhookMode,
+    /// `webhook.port` (`23443`, 1 to 65535): where the built-in webhook listens on 127.0.0.1.
+    pub port: u16,
+    /// `webhook.failurePolicy` (`Ignore`).
+    pub failure_policy: FailurePolicy,
+    /// `webhook.tokenExpiration` (`24h`, or `rotation.tokenLifetime` where that is shorter; at least `10m`): life of the tokens that pods get
+    /// for AWS.
+    pub token_expiration: Duration,
+}
+
+/// `webhook.mode`: who changes pods so that they have a token for AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookMode {
+    /// `builtIn`: irsad.
+    BuiltIn,
+    /// `upstream`: amazon-eks-pod-identity-webhook, deployed by irsad.
+    Upstream,
+    /// `none`: someone else, or nobody.
+    None,
+}
+
+/// `webhook.failurePolicy`: what happens to a new pod while the webhook does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// `Ignore`: it starts without a token for AWS.
+    Ignore,
+    /// `Fail`: it is not created.
+    Fail,
+}
+
+impl Distribution {
+    /// Where this distribution keeps the kube-apiserver manifest.
+    pub fn manifest(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "/etc/kubernetes/manifests/kube-apiserver.yaml",
+            Self::Kops => "/etc/kubernetes/manifests/kube-apiserver.manifest",
+        }
+    }
+
+    fn signing_key(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "/etc/kubernetes/pki/sa.key",
+            Self::Kops => "/srv/kubernetes/kube-apiserver/service-account.key",
+        }
+    }
+
+    fn verifying_keys(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "/etc/kubernetes/pki/sa.pub",
+            Self::Kops => "/srv/kubernetes/kube-apiserver/service-account.pub",
+        }
+    }
+
+    fn kubeconfig(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "/etc/kubernetes/admin.conf",
+            Self::Kops => "/var/lib/kubectl/kubeconfig",
+        }
+    }
+
+    fn keys(self) -> Keys {
+        match self {
+            Self::Kubeadm => Keys::Manage,
+            Self::Kops => Keys::Follow,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

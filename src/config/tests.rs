@@ -1,0 +1,279 @@
+//! The configuration as an operator meets it: files in, settings or messages out.
+
+use std::time::Duration;
+
+use super::*;
+
+mod mistakes;
+
+const SMALLEST: &str = "version: 1\ncluster: prod-1\nissuer:\n  store: s3://prod-1-oidc\n";
+const EXAMPLE: &str = include_str!("../../packaging/config/irsad.yaml");
+
+fn region(text: &str) -> Option<Region> {
+    Some(text.parse().expect("a region"))
+}
+
+fn settle(texts: &[(&str, &str)]) -> Result<Settings, Mistakes> {
+    Inputs::from_texts(texts)?.settle(region("eu-west-1"), || Distribution::Kubeadm)
+}
+
+fn one(text: &str) -> Settings {
+    settle(&[("irsad.yaml", text)]).expect("settings")
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    let mistakes = settle(&[("irsad.yaml", text)]).expect_err("mistakes");
+    mistakes.to_string().lines().map(str::to_owned).collect()
+}
+
+/// The example with every option switched on.
+fn example() -> String {
+    let is_option = |rest: &str| !rest.is_empty() && (rest.starts_with("  ") || !rest.starts_with(' '));
+    let line = |line| match str::strip_prefix(line, "#") {
+        Some(rest) if is_option(rest) => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    EXAMPLE.lines().map(line).collect()
+}
+
+#[test]
+fn smallest_configuration_has_every_default() {
+    let settings = one(SMALLEST);
+    let day = Duration::from_secs(86_400);
+    let expected = Settings {
+        cluster: "prod-1".parse().expect("a name"),
+        issuer: IssuerSettings {
+            store: "s3://prod-1-oidc".parse().expect("a location"),
+            url: "https://prod-1-oidc.s3.eu-west-1.amazonaws.com".parse().expect("an issuer"),
+            jwks_path: "openid/v1/jwks".parse().expect("a path"),
+            create_bucket: true,
+            access: Access::BucketPolicy,
+        },
+        aws: AwsSettings { region: region("eu-west-1"), endpoints: Endpoints::default() },
+        provider: ProviderSettings {
+            manage: true,
+            audiences: vec!["sts.amazonaws.com".parse().expect("an audience")],
+            tags: BTreeMap::new(),
+        },
+        api_server: ApiServerSettings {
+            distribution: Distribution::Kubeadm,
+            manifest: "/etc/kubernetes/manifests/kube-apiserver.yaml".into(),
+            signing_key: "/etc/kubernetes/pki/sa.key".into(),
+            verifying_keys: "/etc/kubernetes/pki/sa.pub".into(),
+            kubeconfig: "/etc/kubernetes/admin.conf".into(),
+            keys: Keys::Manage,
+            audiences: None,
+            persist: true,
+            restart: Restart::Rolling,
+        },
+        rotation: RotationSettings {
+            period: Some(90 * day),
+            publish_lead: day,
+            token_lifetime: day,
+            verify_retention: 366 * day,
+            below_floors: false,
+        },
+        webhook: WebhookSettings {
+            mode: WebhookMode::BuiltIn,
+            port: 23443,
+            failure_policy: FailurePolicy::Ignore,
+            token_expiration: day,
+        },
+        notices: Vec::new(),
+    };
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn example_shows_every_option_with_its_default() {
+    let shown = Settings { notices: Vec::new(), ..one(&example()) };
+    assert_eq!(shown, one(SMALLEST));
+
+    // Asked with a key that nobody knows, every section tells which it does know.
+    let mut probe = String::from("probe: 1\n");
+    let mut keys = Vec::new();
+    for line in example().lines().filter(|line| !line.trim_start().starts_with('#') && !line.is_empty()) {
+        let key = line.trim_start().split(':').next().expect("a key").to_owned();
+        if line.ends_with(':') {
+            probe.push_str(&format!("{key}:\n  probe: 1\n"));
+        }
+        keys.push(key);
+    }
+    let known: Vec<String> = mistakes(&probe)
+        .iter()
+        .filter_map(|mistake| mistake.split_once("here can stand: "))
+        .flat_map(|(_, known)| known.split(", ").map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    keys.sort();
+    let mut sorted = known.clone();
+    sorted.sort();
+    assert_eq!(sorted, keys);
+}
+
+#[test]
+fn example_as_installed_asks_for_what_only_the_operator_knows() {
+    assert_eq!(
+        mistakes(EXAMPLE),
+        [
+            "irsad.yaml: line 1: cluster: it is missing; add it, for example `cluster: prod-1`",
+            "irsad.yaml: line 1: issuer.store: it is missing; add it, for example `store: s3://prod-1-oidc`",
+        ]
+    );
+    // A drop-in of cloud-init is enough to set it up.
+    let drop_in = ("irsad.d/50-cluster.yaml", "cluster: prod-1\nissuer: { store: s3://prod-1-oidc }\n");
+    assert_eq!(settle(&[("irsad.yaml", EXAMPLE), drop_in]), Ok(one(SMALLEST)));
+}
+
+#[test]
+fn drop_ins_merge_key_by_key_and_replace_lists_and_values() {
+    let base =
+        format!("{SMALLEST}  jwksPath: keys.json\nprovider:\n  audiences: [a, b]\n  tags: {{ team: x, env: y }}\n");
+    let settings = settle(&[
+        ("irsad.yaml", base.as_str()),
+        ("irsad.d/10.yaml", "# nothing yet\n"),
+        ("irsad.d/20.yaml", "provider:\n  audiences: [c]\n  tags: { env: z }\n"),
+        ("irsad.d/30.yaml", "---\ncluster: prod-2\n"),
+    ])
+    .expect("settings");
+    assert_eq!(settings.cluster.as_str(), "prod-2");
+    assert_eq!(settings.issuer.jwks_path.as_str(), "keys.json");
+    assert_eq!(settings.provider.audiences, ["c".parse().expect("an audience")]);
+    let tags: Vec<(&str, &str)> =
+        settings.provider.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(tags, [("env", "z"), ("team", "x")]);
+}
+
+#[test]
+fn issuer_and_store_must_belong_together() {
+    let text = |issuer: &str| format!("version: 1\ncluster: prod-1\nissuer: {{ {issuer} }}\n");
+    for (issuer, message) in [
+        (
+            "store: file:///srv/oidc",
+            "issuer.url: it is missing; a file:// store needs the URL under which a web server serves the folder",
+        ),
+        (
+            "store: s3://prod-1-oidc, url: https://oidc.example.com",
+            "issuer.url: https://oidc.example.com is not an address of the bucket, and nobody would find the documents there; \
+             leave it out for https://prod-1-oidc.s3.eu-west-1.amazonaws.com, or set issuer.access to external and serve them there",
+        ),
+        (
+            "store: s3://prod-1-oidc/a, url: https://prod-1-oidc.s3.eu-west-1.amazonaws.com",
+            "issuer.url: https://prod-1-oidc.s3.eu-west-1.amazonaws.com is not an address of the bucket, and nobody would find the \
+             documents there; leave it out for https://prod-1-oidc.s3.eu-west-1.amazonaws.com/a, or set issuer.access to external \
+             and serve them there",
+        ),
+        (
+            "store: s3://prod-1-oidc, url: https://prod-1-oidc.s3.eu-west-1.amazonaws.com/",
+            "issuer.url: issuer https://prod-1-oidc.s3.eu-west-1.amazonaws.com/ ends with a slash; tokens would carry another iss than \
+             the one IAM compares, leave it out",
+        ),
+        ("store: /srv/oidc", "issuer.store: store /srv/oidc is neither s3://BUCKET[/PREFIX] nor file:///DIR"),
+    ] {
+        assert_eq!(mistakes(&text(issuer)), [format!("irsad.yaml: line 3: {message}")]);
+    }
+    for (issuer, url) in [
+        ("store: s3://prod-1-oidc/a/b", "https://prod-1-oidc.s3.eu-west-1.amazonaws.com/a/b"),
+        (
+            "store: s3://b-1, url: https://b-1.s3.dualstack.eu-west-1.amazonaws.com",
+            "https://b-1.s3.dualstack.eu-west-1.amazonaws.com",
+        ),
+        ("store: s3://b-1, url: https://s3-eu-west-1.amazonaws.com/b-1", "https://s3-eu-west-1.amazonaws.com/b-1"),
+        ("store: s3://b-1, url: https://oidc.example.com, access: external", "https://oidc.example.com"),
+        ("store: file:///srv/oidc, url: https://oidc.example.com/a", "https://oidc.example.com/a"),
+    ] {
+        assert_eq!(one(&text(issuer)).issuer.url.as_str(), url);
+    }
+}
+
+#[test]
+fn region_of_the_instance_is_asked_for_only_where_it_matters() {
+    let folder = "version: 1\ncluster: prod-1\nissuer: { store: file:///srv/oidc, url: https://oidc.example.com }\n";
+    for (text, needed) in [
+        (SMALLEST.to_owned(), true),
+        (format!("{SMALLEST}aws: {{ region: eu-west-1 }}\n"), false),
+        (folder.to_owned(), true),
+        (format!("{folder}provider: {{ manage: false }}\n"), false),
+    ] {
+        let inputs = Inputs::from_texts(&[("irsad.yaml", &text)]).expect("inputs");
+        assert_eq!(inputs.needs_region(), needed, "{text}");
+        let settled = inputs.settle(None, || Distribution::Kubeadm);
+        if needed {
+            let message = "aws.region: it is missing and the instance metadata gave none; add it, for example `region: eu-west-1`";
+            assert_eq!(settled.expect_err("no region").to_string(), format!("irsad.yaml: line 1: {message}"));
+        } else {
+            assert!(settled.is_ok(), "{settled:?}");
+        }
+    }
+    let inputs = Inputs::from_texts(&[("irsad.yaml", SMALLEST)]).expect("inputs");
+    let china = inputs.settle(region("cn-north-1"), || Distribution::Kubeadm).expect("settings");
+    assert_eq!(china.issuer.url.as_str(), "https://prod-1-oidc.s3.cn-north-1.amazonaws.com.cn");
+}
+
+#[test]
+fn kops_has_defaults_of_its_own() {
+    let kops = |text: &str, found| {
+        let text = format!("{SMALLEST}{text}");
+        Inputs::from_texts(&[("irsad.yaml", text)])
+            .expect("inputs")
+            .settle(region("eu-west-1"), || found)
+            .expect("settings")
+            .api_server
+    };
+    let expected = ApiServerSettings {
+        distribution: Distribution::Kops,
+        manifest: "/etc/kubernetes/manifests/kube-apiserver.manifest".into(),
+        signing_key: "/srv/kubernetes/kube-apiserver/service-account.key".into(),
+        verifying_keys: "/srv/kubernetes/kube-apiserver/service-account.pub".into(),
+        kubeconfig: "/var/lib/kubectl/kubeconfig".into(),
+        keys: Keys::Follow,
+        audiences: None,
+        persist: false,
+        restart: Restart::Rolling,
+    };
+    assert_eq!(kops("", Distribution::Kops), expected);
+    assert_eq!(kops("apiServer: { distribution: kops }\n", Distribution::Kubeadm), expected);
+    assert_eq!(kops("apiServer: { distribution: kubeadm }\n", Distribution::Kops).keys, Keys::Manage);
+    let own =
+        kops("apiServer: { keys: manage, kubeconfig: /root/.kube/config, audiences: [a, b] }\n", Distribution::Kops);
+    assert_eq!((own.keys, own.kubeconfig), (Keys::Manage, "/root/.kube/config".into()));
+    assert_eq!(own.audiences.map(|list| list.len()), Some(2));
+}
+
+#[test]
+fn values_are_read_as_written() {
+    let text = format!(
+        "{SMALLEST}  access: external\n  createBucket: false\naws:\n  region: us-gov-west-1\n  endpointUrl: {{ s3: \"http://127.0.0.1:5000\" }}\n\
+         rotation: {{ period: never, publishLead: 2d, tokenLifetime: 1d12h, verifyRetention: 400d }}\n\
+         webhook: {{ mode: none, port: 1, failurePolicy: Fail, tokenExpiration: 36h }}\napiServer: {{ restart: never }}\n"
+    );
+    let settings = one(&text);
+    assert_eq!(settings.issuer.url.as_str(), "https://prod-1-oidc.s3.us-gov-west-1.amazonaws.com");
+    assert_eq!((settings.issuer.access, settings.issuer.create_bucket), (Access::External, false));
+    let endpoint = "http://127.0.0.1:5000".parse().ok();
+    assert_eq!(settings.aws.endpoints, Endpoints { s3: endpoint.clone(), ..Endpoints::default() });
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    assert_eq!((settings.rotation.period, settings.rotation.publish_lead), (None, hours(48)));
+    assert_eq!((settings.rotation.token_lifetime, settings.rotation.verify_retention), (hours(36), hours(9600)));
+    assert_eq!((settings.webhook.mode, settings.webhook.port), (WebhookMode::None, 1));
+    assert_eq!((settings.webhook.failure_policy, settings.webhook.token_expiration), (FailurePolicy::Fail, hours(36)));
+    assert_eq!((settings.api_server.restart, settings.notices), (Restart::Never, Vec::new()));
+    let all = one(&format!("{SMALLEST}aws: {{ endpointUrl: \"http://127.0.0.1:5000/\" }}\n"));
+    assert_eq!(all.aws.endpoints, Endpoints { all: endpoint, ..Endpoints::default() });
+}
+
+#[test]
+fn what_is_not_in_this_version_or_dangerous_is_said() {
+    let text = format!(
+        "{SMALLEST}webhook: {{ mode: upstream }}\nrotation: {{ period: 1h, publishLead: 1s, tokenLifetime: 15s, belowFloors: true }}\n"
+    );
+    let settings = one(&text);
+    assert_eq!(
+        settings.notices,
+        [
+            "rotation.belowFloors is true: keys may leave before tokens do, valid tokens can be refused; only for tests",
+            "rotation.period: keys are not rotated in this version; the key on disk goes on signing",
+            "webhook.mode: upstream is not in this version; install amazon-eks-pod-identity-webhook yourself",
+        ]
+    );
+    assert_eq!(settings.webhook.token_expiration, Duration::from_secs(600));
+}

@@ -1,0 +1,142 @@
+//! One step of a plan: data, complete, so that carrying it out takes no further decision.
+
+use std::{fmt, path::PathBuf};
+
+use crate::model::{
+    file::ExpectedFile,
+    issuer::{Audience, IssuerUrl},
+    location::BucketName,
+    memory::{Change, PublishedKeys, RefusedChange},
+    region::Region,
+};
+
+use super::PublicAccessBlock;
+
+/// One step. Idempotent, or guarded by what it expects to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make an RSA-2048 pair and write the verification file, then the signing key file; neither may be there.
+    MakeKeyPair {
+        /// Private half, 0600.
+        signing_key: PathBuf,
+        /// Public half.
+        verifying_keys: PathBuf,
+    },
+    /// Write the verification file that belongs to the signing key; it may not be there.
+    WriteVerifyingKeys {
+        /// Where.
+        path: PathBuf,
+        /// SPKI blocks.
+        pem: String,
+    },
+    /// Create the issuer's bucket.
+    CreateBucket {
+        /// Name.
+        bucket: BucketName,
+        /// Where.
+        region: Region,
+    },
+    /// Set the bucket's public access block.
+    SetPublicAccessBlock {
+        /// Name.
+        bucket: BucketName,
+        /// All four switches.
+        block: PublicAccessBlock,
+    },
+    /// Set the bucket's policy.
+    SetBucketPolicy {
+        /// Name.
+        bucket: BucketName,
+        /// The whole document.
+        policy: String,
+    },
+    /// Remember which keys are published, before they are.
+    RememberPublishedKeys(PublishedKeys),
+    /// Write one public document.
+    Publish {
+        /// Key or relative path in the store.
+        key: String,
+        /// Where an outsider finds it, for the report.
+        url: String,
+        /// The bytes.
+        body: Vec<u8>,
+        /// Version that was observed; `None` where there was no object.
+        replaces: Option<String>,
+    },
+    /// Create the IAM OIDC provider with its tags in the same call.
+    CreateProvider {
+        /// URL.
+        issuer: IssuerUrl,
+        /// Client IDs.
+        audiences: Vec<Audience>,
+        /// Tags, ours first.
+        tags: Vec<(String, String)>,
+    },
+    /// Add a client ID to our provider.
+    AddProviderAudience {
+        /// Client ID.
+        audience: Audience,
+    },
+    /// Keep copies of the manifest and key files that run now, for a rollback.
+    SaveLastGood {
+        /// Manifest text.
+        manifest: String,
+        /// Key files to copy beside it.
+        key_files: Vec<PathBuf>,
+    },
+    /// Write down that a change begins.
+    BeginChange(Change),
+    /// Replace the kube-apiserver manifest; kubelet restarts the API server.
+    ReplaceManifest {
+        /// Where.
+        path: PathBuf,
+        /// The whole new text.
+        text: String,
+        /// The text it was made from.
+        old_text: String,
+        /// What must still be there.
+        expected: ExpectedFile,
+    },
+    /// The running API server proved the change: forget that it is under way.
+    ConfirmChange,
+    /// Forget a change that never reached the manifest, or that somebody else has undone.
+    ForgetChange,
+    /// Write down that the change failed, so that it is not tried again.
+    RefuseChange(RefusedChange),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeKeyPair { signing_key, verifying_keys } => {
+                write!(f, "make an RSA-2048 signing key: {} and {}", verifying_keys.display(), signing_key.display())
+            }
+            Self::WriteVerifyingKeys { path, .. } => {
+                write!(f, "write the public half of the signing key to {}", path.display())
+            }
+            Self::CreateBucket { bucket, region } => write!(f, "create bucket {bucket} in {region}"),
+            Self::SetPublicAccessBlock { bucket, .. } => {
+                write!(f, "set the public access block of bucket {bucket}: no public ACLs, public policy allowed")
+            }
+            Self::SetBucketPolicy { bucket, .. } => {
+                write!(f, "let everybody read exactly the two public documents of bucket {bucket}")
+            }
+            Self::RememberPublishedKeys(keys) => {
+                let kids: Vec<&str> = keys.keys.iter().filter_map(|key| key.jwk.kid()).collect();
+                write!(f, "remember which keys are published: {}", kids.join(", "))
+            }
+            Self::Publish { url, replaces: None, .. } => write!(f, "publish {url}"),
+            Self::Publish { url, replaces: Some(_), .. } => write!(f, "publish {url} anew"),
+            Self::CreateProvider { issuer, .. } => write!(f, "create the IAM OIDC provider of {issuer}"),
+            Self::AddProviderAudience { audience } => write!(f, "add audience {audience} to the IAM OIDC provider"),
+            Self::SaveLastGood { .. } => f.write_str("keep a copy of the manifest and key files that run now"),
+            Self::BeginChange(_) => f.write_str("write down that a change of the manifest begins"),
+            Self::ReplaceManifest { path, .. } => {
+                write!(f, "replace {}; kubelet restarts kube-apiserver if it runs it", path.display())
+            }
+            Self::ConfirmChange => f.write_str("note that the running kube-apiserver proved the change"),
+            Self::ForgetChange => f.write_str("forget a change that is no longer in the manifest"),
+            Self::RefuseChange(_) => f.write_str("note that the change failed, so that it is not tried again"),
+        }
+    }
+}

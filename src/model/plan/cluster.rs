@@ -1,0 +1,312 @@
+//! What the cluster shares: the issuer's bucket, the public documents, the IAM OIDC provider.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{
+    discovery::{DISCOVERY_PATH, Discovery},
+    jwks::{Jwk, Jwks},
+    location::Location,
+    memory::{MEMORY_VERSION, PublishedKey, PublishedKeys},
+    probe::Probe,
+    trust_policy,
+};
+
+use super::{
+    Action, ApiServer, BucketFacts, Desired, DesiredBucket, DesiredProvider, Facts, Plan, ProviderFacts,
+    PublicAccessBlock, PublicDocument, StoredDocument, WAITING_INTERVAL,
+};
+
+/// Whether an outsider sees the documents that this node's keys need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishedState {
+    /// Discovery and JWKS are what they should be, as fetched through the issuer URL.
+    Seen,
+    /// Not yet; why stands in the plan.
+    NotYet,
+}
+
+/// The two public documents as they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// Path below the issuer and bytes of the discovery document.
+    pub discovery: (String, Vec<u8>),
+    /// Path below the issuer and bytes of the JWKS.
+    pub jwks: (String, Vec<u8>),
+}
+
+pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut Plan) -> PublishedState {
+    let Some(keys) = keys_to_publish(facts) else { return PublishedState::NotYet };
+    let remembered = match &facts.cluster.published_keys {
+        Probe::Present(remembered) => remembered.clone(),
+        Probe::Absent => PublishedKeys { version: MEMORY_VERSION, keys: Vec::new() },
+        Probe::Unknown(why) => {
+            plan.needs_a_person.push(why.clone());
+            return PublishedState::NotYet;
+        }
+    };
+    let next = remember(&remembered, &keys, desired, now);
+    let documents = match documents(desired, &keys, &next) {
+        Ok(documents) => documents,
+        Err(why) => {
+            plan.needs_a_person.push(why);
+            return PublishedState::NotYet;
+        }
+    };
+    if let (Some(wanted), Some(found)) = (&desired.bucket, &facts.cluster.bucket)
+        && !plan_bucket(desired, wanted, found, plan)
+    {
+        return PublishedState::NotYet;
+    }
+    if next != remembered {
+        plan.actions.push(Action::RememberPublishedKeys(next));
+    }
+    let published = plan_documents(desired, facts, &documents, plan);
+    if let (Some(wanted), Some(found)) = (&desired.provider, &facts.cluster.provider) {
+        plan_provider(desired, wanted, found, published, plan);
+    }
+    published
+}
+
+/// Signing key first, then what the files accept, then what the running API server still accepts.
+fn keys_to_publish(facts: &Facts) -> Option<Vec<Jwk>> {
+    let signing = facts.node.signing_key.present()?;
+    let verifying = facts.node.verifying_keys.present()?;
+    if !verifying.iter().any(|key| key.kid() == signing.kid()) {
+        return None;
+    }
+    let mut keys: Vec<Jwk> = Vec::new();
+    let mut add = |key: Jwk| {
+        if key.kid().is_some() && !keys.iter().any(|known| known.kid() == key.kid()) {
+            keys.push(key);
+        }
+    };
+    std::iter::once(signing).chain(verifying).map(Jwk::of).for_each(&mut add);
+    if let ApiServer::Seen(evidence) = &facts.node.api_server {
+        evidence.served.keys().iter().cloned().for_each(&mut add);
+    }
+    Some(keys)
+}
+
+/// The memory of published keys after this pass: new ones in use, missing ones with the time they went, old ones gone.
+fn remember(remembered: &PublishedKeys, in_use: &[Jwk], desired: &Desired, now: Timestamp) -> PublishedKeys {
+    let lifetime = SignedDuration::try_from(desired.token_lifetime).unwrap_or(SignedDuration::MAX);
+    let is_in_use = |kid: Option<&str>| in_use.iter().any(|key| key.kid() == kid);
+    let mut keys: Vec<PublishedKey> = remembered
+        .keys
+        .iter()
+        .map(|key| PublishedKey {
+            jwk: key.jwk.clone(),
+            gone_since: if is_in_use(key.jwk.kid()) { None } else { Some(key.gone_since.unwrap_or(now)) },
+        })
+        .filter(|key| key.gone_since.is_none_or(|since| now.duration_since(since) < lifetime))
+        .collect();
+    for jwk in in_use {
+        if !keys.iter().any(|key| key.jwk.kid() == jwk.kid()) {
+            keys.push(PublishedKey { jwk: jwk.clone(), gone_since: None });
+        }
+    }
+    PublishedKeys { version: MEMORY_VERSION, keys }
+}
+
+fn documents(desired: &Desired, in_use: &[Jwk], remembered: &PublishedKeys) -> Result<Documents, String> {
+    let leaving = remembered.keys.iter().filter(|key| key.gone_since.is_some()).map(|key| key.jwk.clone());
+    let jwks = Jwks::from_keys(in_use.iter().cloned().chain(leaving)).map_err(|error| error.to_string())?;
+    let discovery = Discovery::of(&desired.issuer, &desired.jwks_path, &jwks);
+    Ok(Documents {
+        discovery: (DISCOVERY_PATH.to_owned(), discovery.render()),
+        jwks: (desired.jwks_path.clone(), jwks.render()),
+    })
+}
+
+/// Whether documents may be written to the bucket, now or after the actions planned here.
+fn plan_bucket(desired: &Desired, wanted: &DesiredBucket, found: &Probe<BucketFacts>, plan: &mut Plan) -> bool {
+    let nothing = BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent };
+    let found = match found {
+        Probe::Unknown(why) => {
+            plan.wait(why.clone(), WAITING_INTERVAL);
+            return false;
+        }
+        Probe::Absent if wanted.create => {
+            plan.actions.push(Action::CreateBucket { bucket: wanted.name.clone(), region: wanted.region.clone() });
+            &nothing
+        }
+        Probe::Absent => {
+            plan.needs_a_person.push(format!(
+                "bucket {} does not exist and issuer.createBucket is false; create it in {} or set issuer.createBucket: true",
+                wanted.name, wanted.region
+            ));
+            return false;
+        }
+        Probe::Present(found) => found,
+    };
+    if !(wanted.create && wanted.public_by_policy) {
+        return true;
+    }
+    plan_public_reading(desired, wanted, found, plan)
+}
+
+/// Public access block and policy, so that everybody reads exactly the two documents.
+fn plan_public_reading(desired: &Desired, wanted: &DesiredBucket, found: &BucketFacts, plan: &mut Plan) -> bool {
+    if let Some(why) = [found.public_access_block.unknown(), found.policy.unknown()].into_iter().flatten().next() {
+        plan.wait(why, WAITING_INTERVAL);
+        return false;
+    }
+    if found.public_access_block != Probe::Present(PublicAccessBlock::FOR_PUBLIC_DOCUMENTS) {
+        plan.actions.push(Action::SetPublicAccessBlock {
+            bucket: wanted.name.clone(),
+            block: PublicAccessBlock::FOR_PUBLIC_DOCUMENTS,
+        });
+    }
+    let keys: [String; 2] = [desired.store.key(DISCOVERY_PATH), desired.store.key(&desired.jwks_path)];
+    let partition = wanted.region.partition();
+    match trust_policy::bucket_policy(
+        found.policy.present().map(String::as_str),
+        &wanted.policy_sid,
+        partition,
+        &wanted.name,
+        &keys,
+    ) {
+        Ok(None) => true,
+        Ok(Some(policy)) => {
+            plan.actions.push(Action::SetBucketPolicy { bucket: wanted.name.clone(), policy });
+            true
+        }
+        Err(error) => {
+            plan.needs_a_person.push(format!("policy of bucket {}: {error}", wanted.name));
+            false
+        }
+    }
+}
+
+fn plan_documents(desired: &Desired, facts: &Facts, documents: &Documents, plan: &mut Plan) -> PublishedState {
+    let cluster = &facts.cluster;
+    let by_policy = desired.bucket.as_ref().is_some_and(|bucket| bucket.public_by_policy);
+    let mut seen = true;
+    // The JWKS goes first: who finds the discovery document must find the keys that it names.
+    for ((path, body), stored, public) in [
+        (&documents.jwks, &cluster.stored_jwks, &cluster.public_jwks),
+        (&documents.discovery, &cluster.stored_discovery, &cluster.public_discovery),
+    ] {
+        let document = Document { path, body, url: desired.issuer.document(path), key: desired.store.key(path) };
+        seen &= document.plan(stored, public.as_ref(), by_policy, &desired.store, plan);
+    }
+    if seen { PublishedState::Seen } else { PublishedState::NotYet }
+}
+
+/// One public document: what it should be and where.
+struct Document<'a> {
+    path: &'a str,
+    body: &'a [u8],
+    url: String,
+    key: String,
+}
+
+impl Document<'_> {
+    /// Whether an outsider sees it as it should be.
+    fn plan(
+        &self,
+        stored: &Probe<StoredDocument>,
+        public: Option<&Probe<PublicDocument>>,
+        by_policy: bool,
+        store: &Location,
+        plan: &mut Plan,
+    ) -> bool {
+        let replaces = match stored {
+            Probe::Unknown(why) => {
+                plan.wait(why.clone(), WAITING_INTERVAL);
+                return false;
+            }
+            Probe::Absent => None,
+            Probe::Present(found) if found.body != self.body || (by_policy && self.has_other_type(public)) => {
+                Some(found.version.clone())
+            }
+            Probe::Present(_) => return self.is_seen(public, store, plan),
+        };
+        plan.actions.push(Action::Publish {
+            key: self.key.clone(),
+            url: self.url.clone(),
+            body: self.body.to_vec(),
+            replaces,
+        });
+        false
+    }
+
+    fn has_other_type(&self, public: Option<&Probe<PublicDocument>>) -> bool {
+        let media_type = public.and_then(Probe::present).and_then(|found| found.content_type.as_deref());
+        media_type.is_some_and(|found| found.split(';').next().unwrap_or_default().trim() != "application/json")
+    }
+
+    fn is_seen(&self, public: Option<&Probe<PublicDocument>>, store: &Location, plan: &mut Plan) -> bool {
+        match public {
+            None => true,
+            Some(Probe::Present(found)) if self.says_the_same(&found.body) => true,
+            Some(Probe::Present(_)) => {
+                plan.wait(
+                    format!(
+                        "{} serves something else than {store} holds; wait for its cache, or look at what stands between",
+                        self.url
+                    ),
+                    WAITING_INTERVAL,
+                );
+                false
+            }
+            Some(Probe::Absent) => {
+                plan.wait(
+                    format!("{} is not found although {store} holds it; check that the URL leads there", self.url),
+                    WAITING_INTERVAL,
+                );
+                false
+            }
+            Some(Probe::Unknown(why)) => {
+                plan.wait(why.clone(), WAITING_INTERVAL);
+                false
+            }
+        }
+    }
+
+    /// Web servers and caches may lay JSON out anew; an outsider reads its values.
+    fn says_the_same(&self, body: &[u8]) -> bool {
+        if self.path == DISCOVERY_PATH {
+            matches!((Discovery::parse(body), Discovery::parse(self.body)), (Ok(found), Ok(wanted)) if found == wanted)
+        } else {
+            matches!((Jwks::parse(body), Jwks::parse(self.body)), (Ok(found), Ok(wanted)) if found.has_same_keys(&wanted))
+        }
+    }
+}
+
+fn plan_provider(
+    desired: &Desired,
+    wanted: &DesiredProvider,
+    found: &Probe<ProviderFacts>,
+    published: PublishedState,
+    plan: &mut Plan,
+) {
+    let found = match found {
+        Probe::Unknown(why) => return plan.wait(why.clone(), WAITING_INTERVAL),
+        Probe::Absent if published == PublishedState::NotYet => return,
+        Probe::Absent => {
+            return plan.actions.push(Action::CreateProvider {
+                issuer: desired.issuer.clone(),
+                audiences: wanted.audiences.clone(),
+                tags: wanted.tags.clone(),
+            });
+        }
+        Probe::Present(found) => found,
+    };
+    let missing = wanted.audiences.iter().filter(|audience| !found.audiences.contains(audience));
+    if found.is_ours {
+        plan.actions.extend(missing.cloned().map(|audience| Action::AddProviderAudience { audience }));
+        return;
+    }
+    plan.notices.push(format!(
+        "the IAM OIDC provider of {} was made by somebody else; irsad uses it and never changes it",
+        desired.issuer
+    ));
+    for audience in missing {
+        plan.needs_a_person.push(format!(
+            "the IAM OIDC provider of {} was made by somebody else and lacks audience {audience} (left as it is); add it there: \
+             aws iam add-client-id-to-open-id-connect-provider --client-id {audience} --open-id-connect-provider-arn ARN",
+            desired.issuer
+        ));
+    }
+}

@@ -1,0 +1,97 @@
+//! What the operator wants, in the planner's words. Made from the settings, changed by nothing else.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::model::{
+    issuer::{Audience, IssuerUrl},
+    location::{BucketName, Location},
+    region::Region,
+};
+
+/// The wanted state of one node and of what its cluster shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Issuer that new tokens shall carry.
+    pub issuer: IssuerUrl,
+    /// Path of the JWKS below the issuer, without a leading slash.
+    pub jwks_path: String,
+    /// Store of the public documents.
+    pub store: Location,
+    /// The issuer's bucket; `None` for a folder.
+    pub bucket: Option<DesiredBucket>,
+    /// The IAM OIDC provider; `None` where somebody else looks after it.
+    pub provider: Option<DesiredProvider>,
+    /// Manifest of this node's kube-apiserver.
+    pub manifest: PathBuf,
+    /// Signing key file.
+    pub signing_key: PathBuf,
+    /// Verification key file.
+    pub verifying_keys: PathBuf,
+    /// Who writes the key files.
+    pub keys: KeyKeeping,
+    /// Value of `--api-audiences`; `None` leaves the flag alone.
+    pub api_audiences: Option<Vec<Audience>>,
+    /// Whether a running API server may be restarted.
+    pub restart: RestartPolicy,
+    /// Longest life of a token that an outsider may still have to verify.
+    pub token_lifetime: Duration,
+    /// How long the API server may take to prove a change before the previous manifest comes back.
+    pub evidence_limit: Duration,
+}
+
+/// The issuer's bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredBucket {
+    /// Name.
+    pub name: BucketName,
+    /// Region of the bucket.
+    pub region: Region,
+    /// Create it and keep its settings.
+    pub create: bool,
+    /// Outsiders read the documents by bucket policy; otherwise through a web server of the operator's.
+    pub public_by_policy: bool,
+    /// `Sid` of our statement in the bucket policy.
+    pub policy_sid: String,
+}
+
+/// The IAM OIDC provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredProvider {
+    /// Client IDs that it must have.
+    pub audiences: Vec<Audience>,
+    /// Tags for the create call, ours first.
+    pub tags: Vec<(String, String)>,
+}
+
+/// Who writes the key files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKeeping {
+    /// irsad makes keys where there are none.
+    Manage,
+    /// Somebody else (kops, an operator's tool): irsad publishes what it sees and writes no key file.
+    Follow,
+}
+
+/// Whether a running API server may be restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Yes, when it is safe.
+    Rolling,
+    /// Only when it restarts anyway.
+    Opportunistic,
+    /// No.
+    Never,
+}
+
+impl Desired {
+    /// URL of the JWKS, as it stands in the discovery document and in `--service-account-jwks-uri`.
+    pub fn jwks_uri(&self) -> String {
+        self.issuer.document(&self.jwks_path)
+    }
+
+    /// Our issuer first, every other one of `present` kept accepted in its order.
+    pub fn issuers(&self, present: &[String]) -> Vec<String> {
+        let others = present.iter().filter(|issuer| *issuer != self.issuer.as_str()).cloned();
+        std::iter::once(self.issuer.to_string()).chain(others).collect()
+    }
+}

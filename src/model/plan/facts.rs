@@ -1,0 +1,165 @@
+//! What was observed, as the planner needs it. Filled in by `observe`, compared by the plans.
+
+use jiff::Timestamp;
+
+use crate::model::{
+    file::Digest,
+    issuer::Audience,
+    jwks::Jwks,
+    key::PublicKey,
+    manifest::Manifest,
+    memory::{Change, PublishedKeys, RefusedChange},
+    probe::Probe,
+};
+
+/// Everything one pass observed.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// This node.
+    pub node: NodeFacts,
+    /// What the cluster shares.
+    pub cluster: ClusterFacts,
+}
+
+/// Files, API server and memory of this node.
+#[derive(Debug, Clone)]
+pub struct NodeFacts {
+    /// The kube-apiserver manifest and the digest of its bytes. A manifest that is not understood is Unknown.
+    pub manifest: Probe<(Manifest, Digest)>,
+    /// Public half of the key in the signing key file. A file that is refused is Unknown.
+    pub signing_key: Probe<PublicKey>,
+    /// Keys of the verification file, in order. A file that is refused is Unknown.
+    pub verifying_keys: Probe<Vec<PublicKey>>,
+    /// This node has published keys before: missing ones were taken away, they are not still to be made.
+    pub had_keys: bool,
+    /// The running API server.
+    pub api_server: ApiServer,
+    /// Other control-plane nodes' API servers as the `kubernetes` EndpointSlice names them, this one included.
+    pub api_server_addresses: Probe<Vec<String>>,
+    /// A process named kubeadm runs: it may be about to write the manifest.
+    pub kubeadm_runs: bool,
+    /// A change that is not proven yet. Unknown where the memory cannot be read.
+    pub change: Probe<Change>,
+    /// The change that was rolled back last.
+    pub refused: Probe<RefusedChange>,
+    /// What is odd about the files and stops nothing.
+    pub remarks: Vec<String>,
+    /// Manifest text that was last known to run, for a rollback.
+    pub last_good_manifest: Probe<String>,
+}
+
+/// What is known of this node's API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiServer {
+    /// There is none and nothing is in use yet: no manifest, or a `--root` without a kubeconfig (image, demo). Files may be
+    /// written without evidence.
+    None,
+    /// There is a manifest but no kubeconfig to ask its API server with.
+    NoKubeconfig(String),
+    /// It was asked and did not answer as a working one; the text says how.
+    Silent(String),
+    /// It answered.
+    Seen(Evidence),
+}
+
+/// What a running API server process shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// `/readyz` is 200.
+    pub ready: bool,
+    /// Start of the process (`process_start_time_seconds`); `None` where it was not asked for or not to be had.
+    pub started_at: Option<Timestamp>,
+    /// `/openid/v1/jwks`: what this process verifies, whatever the files say now.
+    pub served: Jwks,
+    /// `issuer` of its own discovery document; `None` where discovery is off.
+    pub issuer: Option<String>,
+    /// A token that was minted to look at it.
+    pub probe_token: Probe<ProbeToken>,
+}
+
+/// Header and claims of a token that this API server minted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeToken {
+    /// Key it is signed with.
+    pub kid: String,
+    /// `iss`.
+    pub issuer: String,
+}
+
+/// What the cluster shares, as seen from here.
+#[derive(Debug, Clone)]
+pub struct ClusterFacts {
+    /// The issuer's bucket; `None` for a folder.
+    pub bucket: Option<Probe<BucketFacts>>,
+    /// Discovery document in the store.
+    pub stored_discovery: Probe<StoredDocument>,
+    /// JWKS in the store.
+    pub stored_jwks: Probe<StoredDocument>,
+    /// Discovery document through the issuer URL; `None` where no outsider can be asked (folder below a `--root`).
+    pub public_discovery: Option<Probe<PublicDocument>>,
+    /// JWKS through the issuer URL.
+    pub public_jwks: Option<Probe<PublicDocument>>,
+    /// The IAM provider; `None` where it is not ours to look after.
+    pub provider: Option<Probe<ProviderFacts>>,
+    /// Keys published so far.
+    pub published_keys: Probe<PublishedKeys>,
+}
+
+/// Settings of the issuer's bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketFacts {
+    /// Public access block; Absent where nothing is blocked.
+    pub public_access_block: Probe<PublicAccessBlock>,
+    /// Bucket policy as stored.
+    pub policy: Probe<String>,
+}
+
+/// The four switches of S3's public access block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicAccessBlock {
+    /// Refuse new public ACLs.
+    pub block_public_acls: bool,
+    /// Ignore public ACLs.
+    pub ignore_public_acls: bool,
+    /// Refuse public bucket policies.
+    pub block_public_policy: bool,
+    /// Public bucket policies let nobody in from outside.
+    pub restrict_public_buckets: bool,
+}
+
+impl PublicAccessBlock {
+    /// For public documents: no public ACL of any kind, a public policy allowed.
+    pub const FOR_PUBLIC_DOCUMENTS: Self = Self {
+        block_public_acls: true,
+        ignore_public_acls: true,
+        block_public_policy: false,
+        restrict_public_buckets: false,
+    };
+}
+
+/// An object in the issuer's store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// Bytes as stored.
+    pub body: Vec<u8>,
+    /// ETag or hash for a conditional write.
+    pub version: String,
+}
+
+/// A document as an outsider gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicDocument {
+    /// Bytes as served.
+    pub body: Vec<u8>,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+}
+
+/// The IAM OIDC provider of our issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderFacts {
+    /// Client IDs.
+    pub audiences: Vec<Audience>,
+    /// Carries the tag that irsad sets when it creates one for this cluster.
+    pub is_ours: bool,
+}

@@ -1,0 +1,95 @@
+//! Desired × observed × now → what to do next. Pure: the same input gives the same plan.
+//!
+//! [`plan`] is two decisions. [`cluster`] looks after what the whole cluster shares: bucket, public documents, IAM
+//! provider. [`node`] looks after this node: key files, manifest, API server. Publish before use, stop use before removal;
+//! what could not be read is waited for, never written over.
+
+mod action;
+mod change;
+mod cluster;
+mod desired;
+mod facts;
+mod keys;
+mod node;
+#[cfg(test)]
+mod scenarios;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use action::Action;
+pub use cluster::{Documents, PublishedState};
+pub use desired::{Desired, DesiredBucket, DesiredProvider, KeyKeeping, RestartPolicy};
+pub use facts::{
+    ApiServer, BucketFacts, ClusterFacts, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts, PublicAccessBlock,
+    PublicDocument, StoredDocument,
+};
+
+/// A full observation is made at least this often.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon to look again while something is waited for that is likely to come.
+pub const WAITING_INTERVAL: Duration = Duration::from_secs(10);
+/// How soon to look again while the API server restarts.
+pub const RESTART_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What the next pass does, and why it does no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// In order; each leaves a working cluster if it is the last one that is carried out.
+    pub actions: Vec<Action>,
+    /// What follows once nothing is waited for any more, as far as it is known now.
+    pub later: Vec<Action>,
+    /// What has to come true by itself before more can be done.
+    pub waiting_for: Vec<String>,
+    /// What a person has to do before more can be done.
+    pub needs_a_person: Vec<String>,
+    /// True statements that an operator should know and that stop nothing.
+    pub notices: Vec<String>,
+    /// Whether an outsider sees what this node's keys need.
+    pub published: PublishedState,
+    /// Longest time until the world has to be looked at again.
+    pub next_check: Duration,
+}
+
+impl Plan {
+    fn new() -> Self {
+        Self {
+            actions: Vec::new(),
+            later: Vec::new(),
+            waiting_for: Vec::new(),
+            needs_a_person: Vec::new(),
+            notices: Vec::new(),
+            published: PublishedState::NotYet,
+            next_check: CHECK_INTERVAL,
+        }
+    }
+
+    /// Nothing to do, nothing waited for, nobody needed.
+    pub fn is_converged(&self) -> bool {
+        self.actions.is_empty() && self.waiting_for.is_empty() && self.needs_a_person.is_empty()
+    }
+
+    fn wait(&mut self, for_what: impl Into<String>, look_again: Duration) {
+        self.waiting_for.push(for_what.into());
+        self.next_check = self.next_check.min(look_again);
+    }
+}
+
+/// What to do next for the cluster's documents and for this node, in that order.
+pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
+    let mut plan = Plan::new();
+    plan.notices.extend(facts.node.remarks.iter().cloned());
+    plan.published = cluster::plan(desired, facts, now, &mut plan);
+    node::plan(desired, &facts.node, now, &mut plan);
+    plan
+}
+
+/// What has to be done before kubeadm runs: the signing key, and nothing that needs a network.
+///
+/// Asked for by a person or an image, so keys are made even where this node had others before.
+pub fn prepare(desired: &Desired, node: &NodeFacts) -> Plan {
+    let mut plan = Plan::new();
+    keys::prepare(desired, node, &mut plan);
+    plan
+}

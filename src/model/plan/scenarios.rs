@@ -1,0 +1,623 @@
+//! A small world without time limits of its own: it does what actions say, and kubelet restarts the API server when the
+//! manifest changes. Every promise is looked at after every single action.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::model::{
+    discovery::DISCOVERY_PATH,
+    file::Digest,
+    issuer::Audience,
+    jwks::Jwks,
+    key::PublicKey,
+    manifest::Manifest,
+    memory::{Change, PublishedKeys, RefusedChange},
+    probe::Probe,
+};
+
+/// Three RSA-2048 public keys, made with `openssl genrsa 2048 | openssl rsa -pubout` for these tests.
+const KEYS: &str = include_str!("../../../tests/fixtures/keys/three-rsa-2048.pub");
+/// kube-apiserver as kubeadm writes it.
+const MANIFEST: &str = include_str!("../../../tests/fixtures/kubeadm-1.36.3/default.yaml");
+const OURS: &str = "https://prod-1-oidc.s3.eu-west-1.amazonaws.com";
+const OLD: &str = "https://kubernetes.default.svc.cluster.local";
+
+fn key(number: usize) -> PublicKey {
+    PublicKey::read_all(KEYS.as_bytes()).expect("three keys")[number].clone()
+}
+
+fn desired() -> Desired {
+    Desired {
+        issuer: OURS.parse().expect("an issuer"),
+        jwks_path: "openid/v1/jwks".to_owned(),
+        store: "s3://prod-1-oidc".parse().expect("a location"),
+        bucket: Some(DesiredBucket {
+            name: "prod-1-oidc".parse().expect("a bucket name"),
+            region: "eu-west-1".parse().expect("a region"),
+            create: true,
+            public_by_policy: true,
+            policy_sid: "IrsadProd1".to_owned(),
+        }),
+        provider: Some(DesiredProvider {
+            audiences: vec!["sts.amazonaws.com".parse().expect("an audience")],
+            tags: vec![("irsad/cluster".to_owned(), "prod-1".to_owned())],
+        }),
+        manifest: "/etc/kubernetes/manifests/kube-apiserver.yaml".into(),
+        signing_key: "/etc/kubernetes/pki/sa.key".into(),
+        verifying_keys: "/etc/kubernetes/pki/sa.pub".into(),
+        keys: KeyKeeping::Manage,
+        api_audiences: None,
+        restart: RestartPolicy::Rolling,
+        token_lifetime: Duration::from_secs(86_400),
+        evidence_limit: Duration::from_secs(300),
+    }
+}
+
+/// What a kube-apiserver process took from the files when it started.
+#[derive(Debug, Clone)]
+struct Process {
+    started_at: Timestamp,
+    issuers: Vec<String>,
+    signing: PublicKey,
+    verifying: Vec<PublicKey>,
+}
+
+/// A node, its API server and the AWS around it.
+#[derive(Debug, Clone)]
+struct World {
+    now: Timestamp,
+    manifest: Option<String>,
+    signing: Option<PublicKey>,
+    verifying: Option<Vec<PublicKey>>,
+    process: Option<Process>,
+    /// The process starts only with issuers that this accepts.
+    starts_with: fn(&[String]) -> bool,
+    has_kubeconfig: bool,
+    kubeadm_runs: bool,
+    api_servers: usize,
+    bucket: Option<BucketFacts>,
+    objects: BTreeMap<String, Vec<u8>>,
+    provider: Option<ProviderFacts>,
+    change: Option<Change>,
+    refused: Option<RefusedChange>,
+    published_keys: Option<PublishedKeys>,
+    last_good: Option<String>,
+    restarts: usize,
+}
+
+impl World {
+    /// A kubeadm node without irsad, its API server running.
+    fn of_kubeadm() -> Self {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");
+        let mut world = Self {
+            now,
+            manifest: Some(MANIFEST.to_owned()),
+            signing: Some(key(0)),
+            verifying: Some(vec![key(0)]),
+            process: None,
+            starts_with: |_| true,
+            has_kubeconfig: true,
+            kubeadm_runs: false,
+            api_servers: 1,
+            bucket: None,
+            objects: BTreeMap::new(),
+            provider: None,
+            change: None,
+            refused: None,
+            published_keys: None,
+            last_good: None,
+            restarts: 0,
+        };
+        world.start();
+        world.restarts = 0;
+        world.pass_time(3_600);
+        world
+    }
+
+    fn pass_time(&mut self, seconds: i64) {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).expect("a time");
+    }
+
+    fn parsed(&self) -> Option<Manifest> {
+        self.manifest.as_ref().map(|text| Manifest::parse(text.as_bytes()).expect("a manifest"))
+    }
+
+    /// kubelet starts the API server from the files as they are.
+    fn start(&mut self) {
+        let (Some(manifest), Some(signing), Some(verifying)) = (self.parsed(), &self.signing, &self.verifying) else {
+            return;
+        };
+        let issuers = manifest.issuers().to_vec();
+        self.restarts += 1;
+        self.process = (self.starts_with)(&issuers).then(|| Process {
+            started_at: self.now,
+            issuers,
+            signing: signing.clone(),
+            verifying: verifying.clone(),
+        });
+    }
+
+    fn facts(&self) -> Facts {
+        let api_server = match (&self.manifest, self.has_kubeconfig, &self.process) {
+            (None, _, _) => ApiServer::None,
+            (Some(_), false, _) => ApiServer::NoKubeconfig("no kubeconfig".to_owned()),
+            (Some(_), true, None) => ApiServer::Silent("connection refused".to_owned()),
+            (Some(_), true, Some(process)) => ApiServer::Seen(Evidence {
+                ready: true,
+                started_at: Some(process.started_at),
+                served: Jwks::of(&process.verifying).expect("a JWKS"),
+                issuer: process.issuers.first().cloned(),
+                probe_token: Probe::Present(ProbeToken {
+                    kid: process.signing.kid().to_string(),
+                    issuer: process.issuers.first().cloned().unwrap_or_default(),
+                }),
+            }),
+        };
+        let present = |found: Option<&Vec<u8>>| match found {
+            Some(body) => Probe::Present(StoredDocument { body: body.clone(), version: Digest::of(body).to_string() }),
+            None => Probe::Absent,
+        };
+        let public = |path: &str| match (self.is_public(), self.objects.get(path)) {
+            (true, Some(body)) => {
+                Probe::Present(PublicDocument { body: body.clone(), content_type: Some("application/json".to_owned()) })
+            }
+            (true, None) => Probe::Absent,
+            (false, _) => Probe::Unknown("403".to_owned()),
+        };
+        Facts {
+            node: NodeFacts {
+                manifest: self.manifest.as_ref().map_or(Probe::Absent, |text| {
+                    Probe::Present((Manifest::parse(text.as_bytes()).expect("a manifest"), Digest::of(text.as_bytes())))
+                }),
+                signing_key: probe(self.signing.clone()),
+                verifying_keys: probe(self.verifying.clone()),
+                had_keys: self.published_keys.is_some(),
+                api_server,
+                api_server_addresses: Probe::Present((0..self.api_servers).map(|n| format!("192.0.2.{n}")).collect()),
+                kubeadm_runs: self.kubeadm_runs,
+                change: probe(self.change.clone()),
+                refused: probe(self.refused.clone()),
+                remarks: Vec::new(),
+                last_good_manifest: probe(self.last_good.clone()),
+            },
+            cluster: ClusterFacts {
+                bucket: Some(probe(self.bucket.clone())),
+                stored_discovery: present(self.objects.get(DISCOVERY_PATH)),
+                stored_jwks: present(self.objects.get("openid/v1/jwks")),
+                public_discovery: Some(public(DISCOVERY_PATH)),
+                public_jwks: Some(public("openid/v1/jwks")),
+                provider: Some(probe(self.provider.clone())),
+                published_keys: probe(self.published_keys.clone()),
+            },
+        }
+    }
+
+    fn is_public(&self) -> bool {
+        self.bucket.as_ref().is_some_and(|bucket| bucket.policy.present().is_some())
+    }
+
+    /// Keys that an outsider finds.
+    fn public_kids(&self) -> Vec<String> {
+        let found = self.is_public().then(|| self.objects.get("openid/v1/jwks")).flatten();
+        found.map(|body| Jwks::parse(body).expect("a JWKS").kids().map(str::to_owned).collect()).unwrap_or_default()
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        match action.clone() {
+            Action::MakeKeyPair { .. } => {
+                self.signing = Some(key(2));
+                self.verifying = Some(vec![key(2)]);
+            }
+            Action::WriteVerifyingKeys { pem, .. } => {
+                self.verifying = Some(PublicKey::read_all(pem.as_bytes()).expect("keys"));
+            }
+            Action::CreateBucket { .. } => {
+                self.bucket.get_or_insert(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
+            }
+            Action::SetPublicAccessBlock { block, .. } => {
+                self.bucket.as_mut().expect("a bucket").public_access_block = Probe::Present(block);
+            }
+            Action::SetBucketPolicy { policy, .. } => {
+                self.bucket.as_mut().expect("a bucket").policy = Probe::Present(policy)
+            }
+            Action::RememberPublishedKeys(keys) => self.published_keys = Some(keys),
+            Action::Publish { key, body, replaces, .. } => {
+                let found = self.objects.get(&key).map(|body| Digest::of(body).to_string());
+                assert_eq!(found, replaces, "a write over something else than what was observed");
+                self.objects.insert(key, body);
+            }
+            Action::CreateProvider { audiences, .. } => {
+                self.provider = Some(ProviderFacts { audiences, is_ours: true })
+            }
+            Action::AddProviderAudience { audience } => {
+                self.provider.as_mut().expect("a provider").audiences.push(audience);
+            }
+            Action::SaveLastGood { manifest, .. } => self.last_good = Some(manifest),
+            Action::BeginChange(change) => self.change = Some(change),
+            Action::ReplaceManifest { text, .. } => {
+                self.manifest = Some(text);
+                self.pass_time(20);
+                self.start();
+            }
+            Action::ConfirmChange => {
+                self.change = None;
+                self.refused = None;
+            }
+            Action::ForgetChange => self.change = None,
+            Action::RefuseChange(refused) => self.refused = Some(refused),
+        }
+    }
+
+    /// The promises that must hold at every moment.
+    fn check(&self, tokens: &[(String, String)]) {
+        let Some(process) = &self.process else { return };
+        for (issuer, kid) in tokens {
+            assert!(process.issuers.contains(issuer), "a live token of issuer {issuer} is refused");
+            assert!(
+                process.verifying.iter().any(|key| key.kid().as_str() == kid),
+                "a live token of key {kid} is refused"
+            );
+        }
+        if process.issuers.first().map(String::as_str) == Some(OURS) {
+            assert!(
+                self.public_kids().iter().any(|kid| kid == process.signing.kid().as_str()),
+                "a key signs before it is public"
+            );
+        }
+    }
+
+    /// Passes until one has nothing to do, with every promise checked after every action.
+    fn converge(&mut self, desired: &Desired) -> Plan {
+        let mut tokens = Vec::new();
+        for _ in 0..20 {
+            let plan = plan(desired, &self.facts(), self.now);
+            for action in &plan.actions {
+                if let Some(process) = &self.process {
+                    tokens.push((process.issuers[0].clone(), process.signing.kid().to_string()));
+                }
+                self.carry_out(action);
+                self.check(&tokens);
+            }
+            if plan.actions.is_empty() {
+                return plan;
+            }
+            self.pass_time(5);
+        }
+        panic!("20 passes, and still something to do");
+    }
+}
+
+fn probe<T>(found: Option<T>) -> Probe<T> {
+    found.map_or(Probe::Absent, Probe::Present)
+}
+
+#[test]
+fn running_kubeadm_node_is_adopted_with_one_restart_and_no_refused_token() {
+    let mut world = World::of_kubeadm();
+    let plan = world.converge(&desired());
+    assert!(plan.is_converged(), "{plan:?}");
+    assert_eq!(world.restarts, 1);
+    assert_eq!(world.parsed().expect("a manifest").issuers(), [OURS, OLD]);
+    assert_eq!(world.public_kids(), [key(0).kid().to_string()]);
+    assert_eq!(world.change, None);
+}
+
+#[test]
+fn stopping_after_any_action_converges_to_the_same_end() {
+    let mut whole = World::of_kubeadm();
+    whole.converge(&desired());
+    for steps in 0..20 {
+        let mut world = World::of_kubeadm();
+        let mut left = steps;
+        while left > 0 {
+            let plan = plan(&desired(), &world.facts(), world.now);
+            if plan.actions.is_empty() {
+                break;
+            }
+            for action in plan.actions.iter().take(left) {
+                world.carry_out(action);
+            }
+            left = left.saturating_sub(plan.actions.len());
+        }
+        assert!(world.converge(&desired()).is_converged(), "after {steps} actions");
+        assert_eq!((world.manifest.clone(), world.objects.clone()), (whole.manifest.clone(), whole.objects.clone()));
+        assert!(world.restarts <= 1, "{} restarts after {steps} actions", world.restarts);
+    }
+}
+
+#[test]
+fn node_prepared_before_kubeadm_never_restarts() {
+    let mut world = World::of_kubeadm();
+    (world.manifest, world.process, world.has_kubeconfig) = (None, None, false);
+    (world.signing, world.verifying) = (None, None);
+    let plan = world.converge(&desired());
+    assert!(plan.is_converged(), "{plan:?}");
+    assert_eq!(world.public_kids(), [key(2).kid().to_string()]);
+    let wanted = crate::model::manifest::Desired {
+        issuers: vec![OURS.to_owned(), OLD.to_owned()],
+        jwks_uri: Some(desired().jwks_uri()),
+        api_audiences: None,
+        applied: None,
+    };
+    let from_kubeadm =
+        Manifest::parse(MANIFEST.as_bytes()).and_then(|manifest| manifest.with(&wanted)).expect("an edit");
+    world.manifest = Some(from_kubeadm.text().to_owned());
+    world.has_kubeconfig = true;
+    world.start();
+    world.restarts = 0;
+    assert!(world.converge(&desired()).is_converged());
+    assert_eq!(world.restarts, 0);
+}
+
+#[test]
+fn api_server_that_does_not_come_back_gets_its_manifest_back_and_the_change_is_not_tried_again() {
+    let mut world = World::of_kubeadm();
+    world.starts_with = |issuers| issuers[0] != OURS;
+    world.converge(&desired());
+    assert!(world.process.is_none());
+    world.pass_time(301);
+    let plan = world.converge(&desired());
+    assert_eq!(world.manifest.as_deref(), Some(MANIFEST));
+    assert!(world.process.is_some());
+    let restarts = world.restarts;
+    world.pass_time(86_400);
+    assert!(
+        world.converge(&desired()).needs_a_person[0].starts_with("kube-apiserver did not come back from change 1-")
+    );
+    assert_eq!((world.restarts, plan.actions.len()), (restarts, 0));
+}
+
+#[test]
+fn rollback_waits_its_whole_limit_and_no_longer() {
+    let mut world = World::of_kubeadm();
+    world.starts_with = |issuers| issuers[0] != OURS;
+    world.converge(&desired());
+    let begun = world.change.clone().expect("a change under way").begun_at;
+    for (seconds, rolls_back) in [(300, false), (301, true)] {
+        world.now = begun.checked_add(SignedDuration::from_secs(seconds)).expect("a time");
+        let plan = plan(&desired(), &world.facts(), world.now);
+        assert_eq!(
+            plan.actions.iter().any(|action| matches!(action, Action::RefuseChange(_))),
+            rolls_back,
+            "{seconds} s"
+        );
+    }
+}
+
+#[test]
+fn clock_set_back_during_a_restart_does_not_stop_the_rollback() {
+    let mut world = World::of_kubeadm();
+    world.starts_with = |issuers| issuers[0] != OURS;
+    world.converge(&desired());
+    world.pass_time(-3_600);
+    world.converge(&desired());
+    world.pass_time(301);
+    world.converge(&desired());
+    assert_eq!(world.manifest.as_deref(), Some(MANIFEST));
+}
+
+#[test]
+fn manifest_that_somebody_else_wrote_meanwhile_is_not_rolled_back() {
+    let mut world = World::of_kubeadm();
+    world.starts_with = |issuers| issuers[0] != OURS;
+    world.converge(&desired());
+    let theirs =
+        world.manifest.clone().expect("a manifest").replace("--allow-privileged=true", "--allow-privileged=false");
+    world.manifest = Some(theirs.clone());
+    world.pass_time(301);
+    let plan = plan(&desired(), &world.facts(), world.now);
+    assert_eq!(plan.actions.last(), Some(&Action::ForgetChange));
+    assert!(!plan.actions.iter().any(|action| matches!(action, Action::ReplaceManifest { .. })));
+}
+
+#[test]
+fn nothing_is_written_over_what_could_not_be_read() {
+    let unknown = || "not to be had".to_owned();
+    let cases: Vec<(&str, fn(&mut Facts))> = vec![
+        ("signing key", |facts| facts.node.signing_key = Probe::Unknown(String::new())),
+        ("verifying keys", |facts| facts.node.verifying_keys = Probe::Unknown(String::new())),
+        ("both absent", |facts| {
+            facts.node.signing_key = Probe::Absent;
+            facts.node.verifying_keys = Probe::Absent;
+        }),
+        ("only sa.pub", |facts| facts.node.signing_key = Probe::Absent),
+        ("only sa.key", |facts| facts.node.verifying_keys = Probe::Absent),
+        ("memory of keys", |facts| facts.cluster.published_keys = Probe::Unknown(String::new())),
+        ("bucket", |facts| facts.cluster.bucket = Some(Probe::Unknown(String::new()))),
+    ];
+    for (what, change) in cases {
+        let mut facts = World::of_kubeadm().facts();
+        change(&mut facts);
+        let plan = plan(&desired(), &facts, "2026-11-21T13:00:00Z".parse().expect("a time"));
+        assert_eq!(plan.actions, [], "{what}");
+        assert!(!plan.waiting_for.is_empty() || !plan.needs_a_person.is_empty(), "{what}: nobody is told");
+    }
+    let mut facts = World::of_kubeadm().facts();
+    facts.node.manifest = Probe::Unknown(unknown());
+    facts.node.api_server = ApiServer::Silent(unknown());
+    let plan = plan(&desired(), &facts, "2026-11-21T13:00:00Z".parse().expect("a time"));
+    assert!(plan.actions.iter().all(|action| !matches!(action, Action::ReplaceManifest { .. })));
+}
+
+#[test]
+fn documents_that_could_not_be_read_are_not_written_over() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    for (jwks, discovery) in [(true, false), (false, true)] {
+        let mut facts = world.facts();
+        let unknown = || Probe::Unknown("503".to_owned());
+        if jwks {
+            facts.cluster.stored_jwks = unknown();
+        }
+        if discovery {
+            facts.cluster.stored_discovery = unknown();
+        }
+        let plan = plan(&desired(), &facts, world.now);
+        assert_eq!((plan.actions, plan.waiting_for), (vec![], vec!["503".to_owned()]));
+    }
+}
+
+#[test]
+fn deleted_or_edited_documents_are_published_again() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    let whole = world.objects.clone();
+    for path in ["openid/v1/jwks", DISCOVERY_PATH] {
+        world.objects.remove(path);
+        assert!(world.converge(&desired()).is_converged());
+        assert_eq!(world.objects, whole);
+        world.objects.insert(path.to_owned(), b"<html>".to_vec());
+        assert!(world.converge(&desired()).is_converged());
+        assert_eq!(world.objects, whole);
+    }
+    assert_eq!(world.restarts, 1);
+}
+
+#[test]
+fn key_file_that_lost_a_key_the_api_server_accepts_stops_every_restart() {
+    let mut world = World::of_kubeadm();
+    world.verifying = Some(vec![key(0), key(1)]);
+    world.start();
+    world.verifying = Some(vec![key(0)]);
+    world.restarts = 0;
+    let plan = world.converge(&desired());
+    assert_eq!(world.restarts, 0);
+    assert_eq!(
+        plan.needs_a_person,
+        [format!(
+            "/etc/kubernetes/pki/sa.pub no longer holds key {}, which the running kube-apiserver accepts: its next restart would \
+             refuse the tokens of that key (nothing written); put the public key back, a copy may be in /var/lib/irsad/last-good",
+            key(1).kid()
+        )]
+    );
+    assert!(world.public_kids().contains(&key(1).kid().to_string()), "its tokens live on outside");
+}
+
+#[test]
+fn replaced_signing_key_is_public_before_the_api_server_restarts_with_it() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    world.signing = Some(key(1));
+    world.verifying = Some(vec![key(1), key(0)]);
+    let plan = world.converge(&desired());
+    assert!(plan.is_converged(), "{plan:?}");
+    assert_eq!(world.restarts, 2);
+    assert_eq!(world.process.clone().expect("a process").signing.kid(), key(1).kid());
+    assert_eq!(world.public_kids(), [key(1).kid().to_string(), key(0).kid().to_string()]);
+}
+
+#[test]
+fn followed_keys_are_published_and_never_cause_a_restart() {
+    let mut world = World::of_kubeadm();
+    let desired = Desired { keys: KeyKeeping::Follow, ..desired() };
+    world.converge(&desired);
+    world.verifying = Some(vec![key(0), key(1)]);
+    assert!(world.converge(&desired).is_converged());
+    assert_eq!((world.restarts, world.public_kids().len()), (1, 2));
+    (world.signing, world.verifying) = (None, None);
+    (world.manifest, world.process) = (None, None);
+    let plan = plan(&desired, &world.facts(), world.now);
+    assert_eq!((plan.actions, plan.waiting_for.len()), (vec![], 1));
+}
+
+#[test]
+fn key_that_left_stays_published_until_its_last_token_expired() {
+    let mut world = World::of_kubeadm();
+    world.verifying = Some(vec![key(0), key(1)]);
+    world.start();
+    world.converge(&desired());
+    world.verifying = Some(vec![key(0)]);
+    world.start();
+    world.converge(&desired());
+    for (seconds, published) in [(0, true), (86_000, true), (401, false)] {
+        world.pass_time(seconds);
+        assert!(world.converge(&desired()).is_converged());
+        assert_eq!(world.public_kids().contains(&key(1).kid().to_string()), published, "{seconds} s later");
+    }
+}
+
+#[test]
+fn pair_that_does_not_belong_together_is_refused_by_name() {
+    let mut world = World::of_kubeadm();
+    world.signing = Some(key(1));
+    let plan = world.converge(&desired());
+    assert_eq!(
+        plan.needs_a_person,
+        [format!(
+            "/etc/kubernetes/pki/sa.key and /etc/kubernetes/pki/sa.pub do not belong together: key {} of /etc/kubernetes/pki/sa.key is \
+             not among the keys of /etc/kubernetes/pki/sa.pub, so tokens it signs would be refused (nothing written); put the pair back \
+             that belongs together",
+            key(1).kid()
+        )]
+    );
+    assert!(world.objects.is_empty() && world.bucket.is_none() && world.restarts == 0);
+}
+
+#[test]
+fn restart_is_put_off_while_something_stands_against_it() {
+    let cases: Vec<(&str, fn(&mut World, &mut Desired))> = vec![
+        ("kubeadm runs", |world, _| world.kubeadm_runs = true),
+        ("several API servers", |world, _| world.api_servers = 3),
+        ("never", |_, desired| desired.restart = RestartPolicy::Never),
+        ("opportunistic", |_, desired| desired.restart = RestartPolicy::Opportunistic),
+        ("no kubeconfig", |world, _| world.has_kubeconfig = false),
+        ("API server down", |world, _| world.process = None),
+    ];
+    for (what, change) in cases {
+        let (mut world, mut desired) = (World::of_kubeadm(), desired());
+        change(&mut world, &mut desired);
+        let plan = world.converge(&desired);
+        assert_eq!(world.manifest.as_deref(), Some(MANIFEST), "{what}");
+        assert_eq!((world.restarts, plan.waiting_for.len()), (0, 1), "{what}: {plan:?}");
+        assert!(!world.public_kids().is_empty(), "{what}: published all the same");
+    }
+}
+
+#[test]
+fn audience_in_use_cannot_be_left_out() {
+    let mut world = World::of_kubeadm();
+    let audiences: Vec<Audience> = vec!["sts.amazonaws.com".parse().expect("an audience")];
+    let desired = Desired { api_audiences: Some(audiences), ..desired() };
+    let plan = world.converge(&desired);
+    assert_eq!(
+        plan.needs_a_person,
+        [
+            "apiServer.audiences leaves out https://kubernetes.default.svc.cluster.local, which tokens in use carry: they would be refused \
+          (nothing written); add it to the list or write apiServer.audiences: keep"
+        ]
+    );
+    assert_eq!(world.restarts, 0);
+}
+
+#[test]
+fn foreign_provider_is_used_and_never_changed() {
+    for (audiences, needed) in [(vec!["sts.amazonaws.com"], 0), (vec![], 1)] {
+        let mut world = World::of_kubeadm();
+        let audiences: Vec<Audience> = audiences.iter().map(|text| text.parse().expect("an audience")).collect();
+        world.provider = Some(ProviderFacts { audiences: audiences.clone(), is_ours: false });
+        let plan = world.converge(&desired());
+        assert_eq!(world.provider, Some(ProviderFacts { audiences, is_ours: false }));
+        assert_eq!((plan.needs_a_person.len(), plan.notices.len()), (needed, 1), "{plan:?}");
+    }
+}
+
+#[test]
+fn missing_audience_is_added_to_our_own_provider() {
+    let mut world = World::of_kubeadm();
+    world.provider = Some(ProviderFacts { audiences: Vec::new(), is_ours: true });
+    assert!(world.converge(&desired()).is_converged());
+    assert_eq!(world.provider.expect("a provider").audiences.len(), 1);
+}
+
+#[test]
+fn node_that_lost_its_keys_does_not_make_others() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    (world.manifest, world.process, world.signing, world.verifying) = (None, None, None, None);
+    let found = plan(&desired(), &world.facts(), world.now);
+    assert_eq!((found.actions.len(), found.waiting_for.len()), (0, 1));
+    let asked_for = prepare(&desired(), &world.facts().node);
+    assert!(matches!(asked_for.actions.as_slice(), [Action::MakeKeyPair { .. }]));
+}
