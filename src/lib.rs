@@ -18,10 +18,17 @@
 //! `aws` and `cluster` do not know each other; `aws::s3` implements `store`'s contract. `config` is used from `daemon`
 //! upwards, and by `observe` and `execute` as [`config::Settings`]. `tests/tidy.rs` holds this.
 
+pub mod aws;
+pub mod cli;
 pub mod cluster;
+pub mod config;
+pub mod daemon;
+pub mod execute;
 pub mod host;
 pub mod model;
+pub mod observe;
 pub mod store;
+pub mod world;
 
 /// Makes aws-lc-rs the TLS cryptography of this process. Call it first in `main`; a second call changes nothing.
 ///

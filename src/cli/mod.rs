@@ -1,0 +1,115 @@
+//! The command line: one file a command.
+//!
+//! Text on standard output is for a person; `-o json` is for programs and a promise. Exit codes: 0 done and well, 1 not
+//! well, 2 wrong usage or configuration; `status` has 3 and 4 of its own.
+
+mod check_config;
+mod completions;
+mod iam_policy;
+mod output;
+mod plan;
+mod prepare;
+mod run;
+mod settings;
+mod status;
+mod trust_policy;
+mod verify;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::host::systemd;
+
+/// Wrong usage or configuration.
+const EXIT_USAGE: u8 = 2;
+
+/// IAM roles for service accounts on Kubernetes control planes you run yourself on AWS.
+#[derive(Debug, Parser)]
+#[command(name = "irsad", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// Configuration file; drop-ins are read from irsad.d beside it
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/irsad/irsad.yaml")]
+    config: PathBuf,
+    /// Folder put before every path of this host, file:// stores included
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Output for a person or for a program
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// What is logged: error, warn, info, debug or trace, also per module (irsad::store=debug) [default: the daemon info, else warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+impl Global {
+    /// Sets up logging for a command that a person waits for; the daemon says more.
+    fn init_logging(&self) -> anyhow::Result<()> {
+        Ok(systemd::init_logging(self.log.as_deref().unwrap_or("warn"))?)
+    }
+}
+
+/// Form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Aligned text for a person.
+    Text,
+    /// JSON, one document.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep keys, manifest, public documents and IAM provider right; the daemon
+    Run(run::Run),
+    /// Say what the next pass would do, and change nothing
+    Plan(plan::Plan),
+    /// Say how this node is, as the daemon sees it
+    Status,
+    /// Look at the issuer as a stranger does and compare with what runs here
+    Verify,
+    /// Before kubeadm: make the signing key and put our flags into the kubeadm configuration
+    Prepare(prepare::Prepare),
+    /// Print the IAM policy that the control-plane nodes need
+    IamPolicy(iam_policy::IamPolicy),
+    /// Print the trust policy that lets a service account assume a role
+    TrustPolicy(trust_policy::TrustPolicy),
+    /// Read the configuration and say what is wrong with it
+    CheckConfig,
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+/// Carries out the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Run(command) => command.execute(&cli.global),
+        Command::Plan(command) => command.execute(&cli.global),
+        Command::Status => status::execute(&cli.global),
+        Command::Verify => verify::execute(&cli.global),
+        Command::Prepare(command) => command.execute(&cli.global),
+        Command::IamPolicy(command) => command.execute(&cli.global),
+        Command::TrustPolicy(command) => command.execute(&cli.global),
+        Command::CheckConfig => check_config::execute(&cli.global),
+        Command::Completions(command) => command.execute(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("irsad: {error:#}");
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+/// 2 where the configuration or the command line is to be mended, 1 otherwise.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<settings::Unusable>() { EXIT_USAGE } else { 1 }
+}

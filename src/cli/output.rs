@@ -1,0 +1,85 @@
+//! How text is laid out for a person.
+
+use std::fmt::Write as _;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+/// Rows of cells as aligned columns, two spaces apart; the last column is not padded.
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            if column + 1 < row.len() {
+                let _ = write!(line, "{cell:<width$}  ", width = widths[column]);
+            } else {
+                line.push_str(cell);
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The two largest units of a duration: `3d 4h`, `5m 12s`, `0s`.
+pub(super) fn duration(duration: SignedDuration) -> String {
+    let mut seconds = duration.as_secs().max(0);
+    let mut parts = Vec::new();
+    for (name, length) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {
+        let number = seconds / length;
+        seconds %= length;
+        if number > 0 {
+            parts.push(format!("{number}{name}"));
+        } else if !parts.is_empty() {
+            break;
+        }
+    }
+    parts.truncate(2);
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+/// How long ago something was.
+pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", duration(now.duration_since(then)))
+}
+
+/// Prints a value as indented JSON.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duration_shows_the_two_largest_units() {
+        for (seconds, text) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (61, "1m 1s"),
+            (3_600, "1h"),
+            (3_601, "1h"),
+            (3_660, "1h 1m"),
+            (273_600, "3d 4h"),
+        ] {
+            assert_eq!(duration(SignedDuration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned_and_have_no_space_at_the_end() {
+        let rows = [vec!["KEY".to_owned(), "STATE".to_owned()], vec!["a".to_owned(), String::new()]];
+        assert_eq!(columns(&rows), "KEY  STATE\na\n");
+    }
+}

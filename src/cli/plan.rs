@@ -1,0 +1,102 @@
+//! `irsad plan`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use similar::TextDiff;
+
+use crate::{
+    daemon::Irsad,
+    model::plan::{self, Action},
+};
+
+use super::{Global, Output, output, settings};
+
+/// There is something to do, with `--detailed-exitcode`.
+const EXIT_SOMETHING_TO_DO: u8 = 2;
+/// Unchanged lines shown around a changed one.
+const CONTEXT_LINES: usize = 3;
+
+/// Say what the next pass would do, and change nothing.
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// Exit with 2 if there is something to do
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// JSON form of a plan; a promise.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanOutput<'a> {
+    version: u32,
+    actions: Vec<ActionOutput>,
+    later: Vec<ActionOutput>,
+    waiting_for: &'a [String],
+    needs_a_person: &'a [String],
+    notices: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct ActionOutput {
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<String>,
+}
+
+impl Plan {
+    #[tokio::main(flavor = "current_thread")]
+    pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
+        global.init_logging()?;
+        let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+        let (_, plan) = irsad.look().await;
+        match global.output {
+            Output::Text => print(&plan),
+            Output::Json => output::json(&PlanOutput {
+                version: 1,
+                actions: plan.actions.iter().map(output_of).collect(),
+                later: plan.later.iter().map(output_of).collect(),
+                waiting_for: &plan.waiting_for,
+                needs_a_person: &plan.needs_a_person,
+                notices: &plan.notices,
+            })?,
+        }
+        let something = self.detailed_exitcode && !plan.actions.is_empty();
+        Ok(ExitCode::from(if something { EXIT_SOMETHING_TO_DO } else { 0 }))
+    }
+}
+
+fn print(plan: &plan::Plan) {
+    if plan.actions.is_empty() && plan.later.is_empty() {
+        println!("nothing to do");
+    }
+    for (number, action) in plan.actions.iter().chain(&plan.later).enumerate() {
+        let later = if number < plan.actions.len() { "" } else { "then, when nothing is waited for any more: " };
+        println!("{}. {later}{action}", number + 1);
+        if let Some(diff) = diff(action) {
+            println!("{diff}");
+        }
+    }
+    for why in &plan.needs_a_person {
+        println!("needs a person: {why}");
+    }
+    for what in &plan.waiting_for {
+        println!("waits for: {what}");
+    }
+    for notice in &plan.notices {
+        println!("note: {notice}");
+    }
+}
+
+fn output_of(action: &Action) -> ActionOutput {
+    ActionOutput { what: action.to_string(), diff: diff(action) }
+}
+
+/// The unified diff of a manifest change.
+fn diff(action: &Action) -> Option<String> {
+    let Action::ReplaceManifest { path, text, old_text, .. } = action else { return None };
+    let path = path.display().to_string();
+    let diff = TextDiff::from_lines(old_text, text);
+    Some(diff.unified_diff().context_radius(CONTEXT_LINES).header(&path, &path).to_string())
+}

@@ -1,0 +1,350 @@
+//! The loop: observe, plan, execute, report; then wait until something changes. The only place that asks for the time.
+
+use std::{
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch as flag,
+    time::Instant,
+};
+
+use crate::{
+    config::Settings,
+    execute::execute,
+    host::{
+        Root,
+        lock::Lock,
+        systemd,
+        watch::{self, Changed, Watch},
+    },
+    model::{
+        plan::{self, Action, Desired, Facts, Plan},
+        report::{self, DoneAction, History, Report},
+    },
+    observe::{Closeness, observe, observe_node},
+    store::public::PublicClient,
+    world::{SLOW_INTERVAL, World},
+};
+
+mod wake;
+
+use wake::{Woken, stop_signals, wait};
+
+/// What `irsad status` reads.
+pub const STATUS_FILE: &str = "/run/irsad/status.json";
+/// One irsad at a time on a machine.
+pub const LOCK_FILE: &str = "/run/irsad/lock";
+/// Longest time that `run --once` goes on while every pass finds more to do.
+const ONCE_LIMIT: Duration = Duration::from_secs(900);
+/// After a failed pass the next one follows soon, but not at once.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// One irsad on one machine.
+pub struct Irsad {
+    world: World,
+    desired: Desired,
+    history: History,
+    closeness: Closeness,
+    full_at: Option<Instant>,
+    /// Complaint about a configuration that could not be loaded; the old one holds.
+    stale_settings: Option<String>,
+    _lock: Option<Lock>,
+}
+
+/// What one pass came to.
+#[derive(Debug)]
+pub struct Pass {
+    /// What was observed.
+    pub facts: Facts,
+    /// What was planned.
+    pub plan: Plan,
+    /// Sentences of the actions that were carried out.
+    pub done: Vec<String>,
+    /// What ended it early.
+    pub failure: Option<anyhow::Error>,
+}
+
+impl Pass {
+    /// Nothing is left to do and nothing is waited for.
+    pub fn is_converged(&self) -> bool {
+        self.plan.is_converged() && self.failure.is_none()
+    }
+
+    /// Another pass at once would find something to do or to look after.
+    fn wants_another(&self) -> bool {
+        let restarts = self.facts.node.change.present().is_some();
+        self.failure.is_none() && (!self.done.is_empty() || restarts)
+    }
+}
+
+impl Irsad {
+    /// An irsad that only looks: for `plan` and `verify`, beside a running daemon.
+    ///
+    /// # Errors
+    /// The trust store of this host cannot be read.
+    pub fn onlooker(root: Root, settings: Settings) -> anyhow::Result<Self> {
+        let public = Arc::new(PublicClient::from_environment()?);
+        Ok(Self {
+            desired: settings.desired(),
+            world: World::new(root, settings, public),
+            history: History::default(),
+            closeness: Closeness::Full,
+            full_at: None,
+            stale_settings: None,
+            _lock: None,
+        })
+    }
+
+    /// The irsad that acts on this machine.
+    ///
+    /// # Errors
+    /// Another one runs, or `/run/irsad` cannot be written; nothing was changed.
+    pub fn acting(root: Root, settings: Settings) -> anyhow::Result<Self> {
+        root.make_folder(Path::new("/run/irsad"), 0o755)?;
+        let lock = Lock::take(&root, Path::new(LOCK_FILE))?;
+        for folder in ["/etc/kubernetes/.irsad", "/var/lib/irsad", "/var/lib/irsad/last-good", "/run/irsad"] {
+            let removed = root.clean_staging(Path::new(folder)).with_context(|| format!("cannot clean up {folder}"))?;
+            for path in removed {
+                tracing::info!(path = %path.display(), "removed a file that a stopped run had left half made");
+            }
+        }
+        Ok(Self { _lock: Some(lock), ..Self::onlooker(root, settings)? })
+    }
+
+    /// Observes and plans, and changes nothing.
+    pub async fn look(&mut self) -> (Facts, Plan) {
+        let now = Timestamp::now();
+        let facts = observe(&mut self.world, &self.desired, self.closeness, now).await;
+        let plan = plan::plan(&self.desired, &facts, now);
+        (facts, plan)
+    }
+
+    /// Does what has to be done before kubeadm runs, and gives the plan that was carried out.
+    ///
+    /// # Errors
+    /// An action failed; what it left behind is said.
+    pub async fn prepare(&mut self) -> anyhow::Result<Plan> {
+        let node = observe_node(&mut self.world, &self.desired, Closeness::Idle).await;
+        let plan = plan::prepare(&self.desired, &node);
+        for action in &plan.actions {
+            execute(&mut self.world, action).await.with_context(|| format!("could not {action}"))?;
+            announce(action);
+        }
+        Ok(plan)
+    }
+
+    /// The report of what was last seen.
+    pub fn report(&self, facts: &Facts, plan: &Plan) -> Report {
+        let mut plan = plan.clone();
+        plan.needs_a_person.extend(self.stale_settings.clone());
+        plan.notices.extend(self.world.settings.notices.iter().cloned());
+        let cluster = self.world.settings.cluster.as_str();
+        report::report(cluster, &self.desired, facts, &plan, &self.history, process::id(), Timestamp::now())
+    }
+
+    /// What this irsad works with.
+    pub fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// What this irsad wants.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// One pass: observe, plan, execute in order until something fails or a stop is asked for. `None` where the stop came
+    /// before anything was decided.
+    async fn pass(&mut self, stop: &mut flag::Receiver<bool>) -> Option<Pass> {
+        // Only looking may be dropped half-way. A write never is: it runs outside of any select.
+        let (facts, plan) = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return None,
+            seen = self.look() => seen,
+        };
+        systemd::alive();
+        let mut pass = Pass { facts, plan, done: Vec::new(), failure: None };
+        for action in &pass.plan.actions {
+            if *stop.borrow() {
+                break;
+            }
+            if let Err(error) = execute(&mut self.world, action).await {
+                pass.failure = Some(error.context(format!("could not {action}")));
+                break;
+            }
+            announce(action);
+            systemd::alive();
+            pass.done.push(action.to_string());
+            self.history.last_action = Some(DoneAction { at: Timestamp::now(), what: action.to_string() });
+        }
+        self.remember(&pass);
+        Some(pass)
+    }
+
+    /// What the next pass needs to know of this one, and what people do.
+    fn remember(&mut self, pass: &Pass) {
+        let now = Timestamp::now();
+        report::seen(&mut self.history, &pass.facts, &pass.plan, now);
+        let failure = pass.failure.as_ref().map(|error| format!("{error:#}"));
+        if let Some(failure) = &failure
+            && self.history.failure.as_ref() != Some(failure)
+        {
+            tracing::warn!("{failure}");
+        }
+        self.history.failure = failure;
+        if self.closeness == Closeness::Full {
+            self.full_at = Some(Instant::now());
+        }
+        let due = self.full_at.is_none_or(|at| at.elapsed() >= SLOW_INTERVAL);
+        self.closeness = if pass.is_converged() && !due { Closeness::Idle } else { Closeness::Full };
+        if let Err(error) = self.write_report(pass) {
+            tracing::warn!("cannot write {STATUS_FILE}, irsad status shows an older state: {error:#}");
+        }
+    }
+
+    fn write_report(&self, pass: &Pass) -> anyhow::Result<()> {
+        let report = self.report(&pass.facts, &pass.plan);
+        systemd::status(&report.summary);
+        self.world.root.replace_own(Path::new(STATUS_FILE), &serde_json::to_vec_pretty(&report)?, 0o644)?;
+        Ok(())
+    }
+
+    /// Passes until nothing is left to do or only waiting is left, with each pass shown to `show`.
+    ///
+    /// # Errors
+    /// Signals cannot be received.
+    pub async fn run_once(&mut self, mut show: impl FnMut(&Pass)) -> anyhow::Result<Pass> {
+        let mut stop = stop_signals()?;
+        let until = Instant::now() + ONCE_LIMIT;
+        loop {
+            self.closeness = Closeness::Full;
+            let pass = self.pass(&mut stop).await.context("stopped before anything was decided")?;
+            show(&pass);
+            if !pass.wants_another() || *stop.borrow() || Instant::now() > until {
+                return Ok(pass);
+            }
+            if pass.done.is_empty() {
+                tokio::time::sleep(pass.plan.next_check).await;
+            }
+        }
+    }
+
+    /// The daemon: passes until the process is asked to stop. `load` reads the configuration anew.
+    ///
+    /// # Errors
+    /// Signals or file changes cannot be received any more: systemd starts us again.
+    pub async fn run<F>(&mut self, config_files: Vec<PathBuf>, load: impl Fn() -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = anyhow::Result<Settings>>,
+    {
+        let mut stop = stop_signals()?;
+        let mut reload = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
+        let mut files = self.watch(&config_files)?;
+        let mut is_ready = false;
+        while let Some(pass) = self.pass(&mut stop).await {
+            if !is_ready {
+                is_ready = true;
+                systemd::ready(&self.report(&pass.facts, &pass.plan).summary);
+            }
+            match wait(pause(&pass), &mut stop, &mut reload, &mut files).await? {
+                Woken::Stop => break,
+                Woken::Time => {}
+                Woken::Reload => self.reload(&load).await,
+                Woken::Files(changed) => {
+                    self.closeness = Closeness::Full;
+                    if changes_any_of(&changed, &self.below_root(&config_files)?) {
+                        self.reload(&load).await;
+                        files = self.watch(&config_files)?;
+                    }
+                }
+            }
+        }
+        systemd::stopping("stopped; kube-apiserver and the published documents stay as they are");
+        tracing::info!("stopped; kube-apiserver and the published documents stay as they are");
+        Ok(())
+    }
+
+    fn watch(&self, config_files: &[PathBuf]) -> anyhow::Result<Watch> {
+        let desired = &self.desired;
+        let mut files = vec![
+            desired.manifest.clone(),
+            desired.signing_key.clone(),
+            desired.verifying_keys.clone(),
+            self.world.settings.api_server.kubeconfig.clone(),
+        ];
+        files.extend(config_files.iter().cloned());
+        Ok(watch::watch(self.below_root(&files)?)?)
+    }
+
+    fn below_root(&self, paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+        paths.iter().map(|path| Ok(self.world.root.locate(path)?)).collect()
+    }
+
+    /// Takes the configuration as it is now; an invalid one changes nothing and is said.
+    async fn reload<F>(&mut self, load: impl Fn() -> F)
+    where
+        F: Future<Output = anyhow::Result<Settings>>,
+    {
+        self.closeness = Closeness::Full;
+        match load().await {
+            Err(error) => {
+                let complaint = format!("the configuration is not usable, the old one holds: {error:#}");
+                tracing::error!("{complaint}");
+                self.stale_settings = Some(complaint);
+            }
+            Ok(settings) => {
+                self.stale_settings = None;
+                if settings != self.world.settings {
+                    tracing::info!(issuer = %settings.issuer.url, "configuration loaded");
+                    self.desired = settings.desired();
+                    self.world = World::new(self.world.root.clone(), settings, Arc::clone(&self.world.public));
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait after a pass if nothing happens.
+fn pause(pass: &Pass) -> Duration {
+    match (&pass.failure, pass.done.is_empty()) {
+        (Some(_), _) => FAILURE_INTERVAL.min(pass.plan.next_check),
+        (None, false) => Duration::ZERO,
+        (None, true) => pass.plan.next_check,
+    }
+}
+
+fn changes_any_of(changed: &Changed, paths: &[PathBuf]) -> bool {
+    match changed {
+        Changed::Everything => true,
+        Changed::Paths(changed) => changed.iter().any(|path| paths.contains(path)),
+    }
+}
+
+/// Says that the cluster's state was changed, by us.
+fn announce(action: &Action) {
+    match action {
+        Action::MakeKeyPair { .. }
+        | Action::WriteVerifyingKeys { .. }
+        | Action::CreateBucket { .. }
+        | Action::SetPublicAccessBlock { .. }
+        | Action::SetBucketPolicy { .. }
+        | Action::Publish { .. }
+        | Action::CreateProvider { .. }
+        | Action::AddProviderAudience { .. }
+        | Action::ReplaceManifest { .. }
+        | Action::ConfirmChange => tracing::info!("{action}"),
+        Action::RememberPublishedKeys(_)
+        | Action::SaveLastGood { .. }
+        | Action::BeginChange(_)
+        | Action::ForgetChange => {
+            tracing::debug!("{action}");
+        }
+        Action::RefuseChange(refused) => tracing::error!(applied = refused.applied, "{action}: {}", refused.reason),
+    }
+}

@@ -1,0 +1,89 @@
+//! What ends the wait between two passes: time, a signal, a changed file.
+
+use std::{process, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch as flag,
+    time::{Instant, sleep_until},
+};
+
+use crate::host::{
+    systemd,
+    watch::{Changed, Watch},
+};
+
+/// The next change of a watched file; the end of the watching task is the error that ended it.
+async fn next_change(files: &mut Watch) -> anyhow::Result<Changed> {
+    match files.changes.recv().await {
+        Some(changed) => Ok(changed),
+        None => {
+            (&mut files.task).await.context("the task that watches files is gone")??;
+            bail!("files are no longer watched for changes")
+        }
+    }
+}
+
+/// Why a wait ended.
+pub(super) enum Woken {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// Nothing happened.
+    Time,
+    /// SIGHUP.
+    Reload,
+    /// Watched files.
+    Files(Changed),
+}
+
+/// Waits for time, a signal or a changed file, and tells the watchdog meanwhile that the loop is alive.
+pub(super) async fn wait(
+    longest: Duration,
+    stop: &mut flag::Receiver<bool>,
+    reload: &mut Signal,
+    files: &mut Watch,
+) -> anyhow::Result<Woken> {
+    let until = Instant::now() + longest;
+    loop {
+        systemd::alive();
+        let alive_again =
+            systemd::watchdog_interval().map_or(until, |interval| until.min(Instant::now() + interval / 2));
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Ok(Woken::Stop),
+            signal = reload.recv() => {
+                signal.context("SIGHUP is no longer received")?;
+                return Ok(Woken::Reload);
+            }
+            changed = next_change(files) => return changed.map(Woken::Files),
+            () = sleep_until(alive_again) => {
+                if Instant::now() >= until {
+                    return Ok(Woken::Time);
+                }
+            }
+        }
+    }
+}
+
+/// Turns true at SIGTERM or SIGINT; a second one ends the process at once, wherever it is.
+pub(super) fn stop_signals() -> anyhow::Result<flag::Receiver<bool>> {
+    let (sender, receiver) = flag::channel(false);
+    let mut term = signal(SignalKind::terminate()).context("cannot receive SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot receive SIGINT")?;
+    tokio::spawn(async move {
+        for times in 0.. {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if times > 0 {
+                tracing::warn!("asked to stop twice: stopping in the middle of an action");
+                process::exit(1);
+            }
+            // Nobody listens any more when the loop has ended: the process is about to end too.
+            let _ = sender.send(true);
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,156 @@
+//! Carries out one action. It decides nothing: what to do stands in the action, whether to do it was the planner's.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::{
+    aws::s3::S3Store,
+    host::{
+        Root,
+        files::{KUBERNETES_STAGING, Replacement},
+    },
+    model::{
+        file::ExpectedFile,
+        issuer::{Audience, IssuerUrl},
+        key::{SigningKey, rand_core, verification_pem},
+        memory,
+        plan::Action,
+    },
+    store::{Condition, Version},
+    world::{AwsClients, World},
+};
+
+/// Modes as kubeadm writes them.
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
+const FOLDER: u32 = 0o700;
+/// Longest file that is copied for a rollback, in bytes.
+const LARGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// Carries out `action`.
+///
+/// # Errors
+/// What failed, what it left behind and what to do. Carrying out the same action again later is safe.
+pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
+    let root = &world.root;
+    match action {
+        Action::MakeKeyPair { signing_key, verifying_keys } => make_key_pair(root, signing_key, verifying_keys),
+        Action::WriteVerifyingKeys { path, pem } => write_new(root, path, pem.as_bytes(), PUBLIC),
+        Action::RememberPublishedKeys(keys) => remember(root, memory::PUBLISHED_KEYS, keys),
+        Action::SaveLastGood { manifest, key_files } => save_last_good(world, manifest, key_files),
+        Action::BeginChange(change) => remember(root, memory::CHANGE, change),
+        Action::RefuseChange(refused) => remember(root, memory::REFUSED_CHANGE, refused),
+        Action::ForgetChange => forget(root, memory::CHANGE),
+        Action::ConfirmChange => {
+            forget(root, memory::REFUSED_CHANGE)?;
+            forget(root, memory::CHANGE)
+        }
+        Action::ReplaceManifest { path, text, expected, .. } => replace_manifest(root, path, text, expected),
+        Action::CreateBucket { .. } => Ok(bucket(world).await?.create().await?),
+        Action::SetPublicAccessBlock { block, .. } => Ok(bucket(world).await?.put_public_access_block(*block).await?),
+        Action::SetBucketPolicy { policy, .. } => Ok(bucket(world).await?.put_policy(policy).await?),
+        Action::Publish { key, body, replaces, .. } => publish(world, key, body, replaces.as_deref()).await,
+        Action::CreateProvider { issuer, audiences, tags } => create_provider(world, issuer, audiences, tags).await,
+        Action::AddProviderAudience { audience } => add_audience(world, audience).await,
+    }
+}
+
+/// The private half first: should we stop in between, the public half follows from it, the reverse is lost.
+fn make_key_pair(root: &Root, signing_key: &Path, verifying_keys: &Path) -> anyhow::Result<()> {
+    let key = SigningKey::generate_rsa_2048(&mut rand_core::OsRng)
+        .context("cannot make an RSA-2048 key (nothing written)")?;
+    write_new(root, signing_key, key.to_pem()?.as_bytes(), PRIVATE)?;
+    write_new(root, verifying_keys, verification_pem(&[key.public().clone()]).as_bytes(), PUBLIC)
+}
+
+fn write_new(root: &Root, path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        root.make_folder(folder, 0o755)?;
+    }
+    let staging = staging(path);
+    let how = Replacement { mode: Some(mode), owner: None, expected: ExpectedFile::Absent, staging };
+    root.replace(path, bytes, &how)?;
+    Ok(())
+}
+
+/// Files that kubelet or kubeadm may read are made where nobody looks, on the same mount.
+fn staging(path: &Path) -> Option<&'static Path> {
+    path.starts_with("/etc/kubernetes").then(|| Path::new(KUBERNETES_STAGING))
+}
+
+fn replace_manifest(root: &Root, path: &Path, text: &str, expected: &ExpectedFile) -> anyhow::Result<()> {
+    let staging = Some(Path::new(KUBERNETES_STAGING));
+    root.replace(path, text.as_bytes(), &Replacement { mode: None, owner: None, expected: expected.clone(), staging })?;
+    Ok(())
+}
+
+fn remember(root: &Root, path: &str, value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    overwrite(root, Path::new(path), text.as_bytes())
+}
+
+fn overwrite(root: &Root, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        root.make_folder(folder, FOLDER)?;
+    }
+    root.replace_own(path, bytes, PRIVATE)?;
+    Ok(())
+}
+
+fn forget(root: &Root, path: &str) -> anyhow::Result<()> {
+    root.remove_own(Path::new(path))?;
+    Ok(())
+}
+
+fn save_last_good(world: &World, manifest: &str, key_files: &[PathBuf]) -> anyhow::Result<()> {
+    let path = &world.settings.api_server.manifest;
+    overwrite(&world.root, &memory::last_good(path), manifest.as_bytes())?;
+    for file in key_files {
+        if let Some(found) = world.root.read(file, LARGEST_FILE_BYTES)? {
+            overwrite(&world.root, &memory::last_good(file), &found.bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// The issuer's bucket, which is looked at anew after it was changed.
+async fn bucket(world: &mut World) -> anyhow::Result<S3Store> {
+    world.slow = None;
+    world.aws().await.map_err(anyhow::Error::msg)?.bucket.context("the issuer has no bucket")
+}
+
+/// Our account's clients; the provider is looked at anew after it was changed.
+async fn provider(world: &mut World) -> anyhow::Result<AwsClients> {
+    world.slow = None;
+    world.aws().await.map_err(anyhow::Error::msg)
+}
+
+async fn create_provider(
+    world: &mut World,
+    issuer: &IssuerUrl,
+    audiences: &[Audience],
+    tags: &[(String, String)],
+) -> anyhow::Result<()> {
+    let clients = provider(world).await?;
+    clients.iam.create(&clients.provider_arn, issuer, audiences, &tags.iter().cloned().collect()).await?;
+    Ok(())
+}
+
+async fn add_audience(world: &mut World, audience: &Audience) -> anyhow::Result<()> {
+    let clients = provider(world).await?;
+    clients.iam.add_audience(&clients.provider_arn, audience).await?;
+    Ok(())
+}
+
+async fn publish(world: &mut World, key: &str, body: &[u8], replaces: Option<&str>) -> anyhow::Result<()> {
+    let store = world.documents().await.map_err(anyhow::Error::msg)?;
+    let condition = match replaces {
+        Some(version) => Condition::Unchanged(Version(version.to_owned())),
+        None => Condition::Absent,
+    };
+    store.put(key, body, &condition).await?;
+    Ok(())
+}

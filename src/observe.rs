@@ -1,0 +1,307 @@
+//! Looks at the world and decides nothing: everything that a plan needs, as [`Facts`].
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cluster::{Depth, Evidence as Seen, NoAnswer},
+    host::{FileError, files::FileContent, machine},
+    model::{
+        discovery::DISCOVERY_PATH,
+        file::Digest,
+        issuer::Audience,
+        key::{PublicKey, SigningKey},
+        location::Location,
+        manifest::{LONGEST_MANIFEST_BYTES, Manifest},
+        memory,
+        plan::{
+            ApiServer, BucketFacts, ClusterFacts, Desired, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts,
+            PublicDocument, StoredDocument,
+        },
+        probe::Probe,
+    },
+    world::{AwsClients, DocumentStore, SLOW_INTERVAL, SlowFacts, World, sentence},
+};
+
+/// Longest key file, kubeconfig or memory file that is read, in bytes.
+const LARGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closeness {
+    /// What an idle pass needs.
+    Idle,
+    /// Also what costs more: the API server's start time and a probe token, bucket settings, the provider.
+    Full,
+}
+
+/// Observes everything once.
+pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> Facts {
+    let node = observe_node(world, desired, closeness).await;
+    let cluster = observe_cluster(world, desired, &node, closeness, now).await;
+    Facts { node, cluster }
+}
+
+/// Observes this node alone.
+pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Closeness) -> NodeFacts {
+    let manifest = read_manifest(world, &desired.manifest);
+    let change = memory(world, memory::CHANGE);
+    let closeness = if change.present().is_some() { Closeness::Full } else { closeness };
+    let (api_server, api_server_addresses) = observe_api_server(world, &manifest, closeness).await;
+    let mut remarks = Vec::new();
+    let signing_key = read_signing_key(world, &desired.signing_key, &mut remarks);
+    NodeFacts {
+        verifying_keys: read_verifying_keys(world, desired, &manifest),
+        signing_key,
+        had_keys: memory::<memory::PublishedKeys>(world, memory::PUBLISHED_KEYS).present().is_some(),
+        api_server,
+        api_server_addresses,
+        kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),
+        change,
+        refused: memory(world, memory::REFUSED_CHANGE),
+        last_good_manifest: read_last_good(world, desired),
+        manifest,
+        remarks,
+    }
+}
+
+fn read(world: &World, path: &Path) -> Result<Option<FileContent>, FileError> {
+    world.root.read(path, LARGEST_FILE_BYTES)
+}
+
+fn read_manifest(world: &World, path: &Path) -> Probe<(Manifest, Digest)> {
+    match world.root.read(path, LONGEST_MANIFEST_BYTES as u64) {
+        Ok(None) => Probe::Absent,
+        Err(error) => Probe::Unknown(sentence(&error)),
+        Ok(Some(found)) => match Manifest::parse(&found.bytes) {
+            Ok(manifest) => Probe::Present((manifest, found.digest)),
+            Err(error) => Probe::Unknown(format!("{} is left as it is: {}", path.display(), sentence(&error))),
+        },
+    }
+}
+
+fn read_signing_key(world: &World, path: &Path, remarks: &mut Vec<String>) -> Probe<PublicKey> {
+    match read(world, path) {
+        Ok(None) => Probe::Absent,
+        Err(error) => Probe::Unknown(sentence(&error)),
+        Ok(Some(found)) => {
+            if found.is_open_to_others() {
+                remarks.push(format!(
+                    "{} can be read by others (mode {:04o}); chmod 600 it",
+                    path.display(),
+                    found.mode
+                ));
+            }
+            match SigningKey::read(&found.bytes) {
+                Ok(key) => Probe::Present(key.public().clone()),
+                Err(error) => Probe::Unknown(format!("{}: {}", path.display(), sentence(&error))),
+            }
+        }
+    }
+}
+
+/// The keys of our verification file, then those of every other file that the manifest names.
+fn read_verifying_keys(
+    world: &World,
+    desired: &Desired,
+    manifest: &Probe<(Manifest, Digest)>,
+) -> Probe<Vec<PublicKey>> {
+    let named = manifest.present().map(|(manifest, _)| manifest.key_files().to_vec()).unwrap_or_default();
+    let others = named.iter().map(Path::new).filter(|path| *path != desired.verifying_keys);
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for (number, path) in std::iter::once(desired.verifying_keys.as_path()).chain(others).enumerate() {
+        let found = match read(world, path) {
+            Ok(Some(found)) => found,
+            Ok(None) if number == 0 => return Probe::Absent,
+            Ok(None) => return Probe::Unknown(format!("{} is missing although the manifest names it", path.display())),
+            Err(error) => return Probe::Unknown(sentence(&error)),
+        };
+        match PublicKey::read_all(&found.bytes) {
+            Ok(read) => read.into_iter().for_each(|key| {
+                if !keys.iter().any(|known| known.kid() == key.kid()) {
+                    keys.push(key);
+                }
+            }),
+            Err(error) => return Probe::Unknown(format!("{}: {}", path.display(), sentence(&error))),
+        }
+    }
+    Probe::Present(keys)
+}
+
+fn read_last_good(world: &World, desired: &Desired) -> Probe<String> {
+    let path = memory::last_good(&desired.manifest);
+    match read(world, &path) {
+        Ok(None) => Probe::Absent,
+        Err(error) => Probe::Unknown(sentence(&error)),
+        Ok(Some(found)) => match String::from_utf8(found.bytes) {
+            Ok(text) => Probe::Present(text),
+            Err(_) => Probe::Unknown(format!("{} is not text; remove it", path.display())),
+        },
+    }
+}
+
+/// One file of this node's memory.
+fn memory<T: DeserializeOwned>(world: &World, path: &str) -> Probe<T> {
+    match read(world, Path::new(path)) {
+        Ok(None) => Probe::Absent,
+        Err(error) => Probe::Unknown(sentence(&error)),
+        Ok(Some(found)) => match serde_json::from_slice(&found.bytes) {
+            Ok(value) => Probe::Present(value),
+            Err(error) => Probe::Unknown(format!(
+                "{path} is not what this version of irsad writes (nothing changed); if no newer version wrote it, remove it: {error}"
+            )),
+        },
+    }
+}
+
+async fn observe_api_server(
+    world: &mut World,
+    manifest: &Probe<(Manifest, Digest)>,
+    closeness: Closeness,
+) -> (ApiServer, Probe<Vec<String>>) {
+    let unasked = |found: ApiServer| (found, Probe::Unknown("the kubernetes EndpointSlice was not asked".to_owned()));
+    let path = world.settings.api_server.kubeconfig.clone();
+    let kubeconfig = match world.root.read_through_links(&path, LARGEST_FILE_BYTES) {
+        Ok(found) => found,
+        Err(error) => return unasked(ApiServer::NoKubeconfig(sentence(&error))),
+    };
+    let (manifest, kubeconfig) = match (manifest, kubeconfig) {
+        (Probe::Absent, _) => return unasked(ApiServer::None),
+        (_, None) if !world.root.is_host() => return unasked(ApiServer::None),
+        (_, None) => {
+            return unasked(ApiServer::NoKubeconfig(format!(
+                "{} to ask kube-apiserver with; without it the manifest is left alone",
+                path.display()
+            )));
+        }
+        (Probe::Unknown(_), _) => {
+            return unasked(ApiServer::Silent("the manifest does not say where it listens".to_owned()));
+        }
+        (Probe::Present((manifest, _)), Some(kubeconfig)) => (manifest, kubeconfig),
+    };
+    let address = manifest.advertise_address().unwrap_or("127.0.0.1").to_owned();
+    let client = match world.api_server(&path, &kubeconfig.bytes, &address, manifest.secure_port()) {
+        Ok(client) => client,
+        Err(why) => return unasked(ApiServer::NoKubeconfig(why)),
+    };
+    let depth = if closeness == Closeness::Full { Depth::Proof } else { Depth::Served };
+    let addresses = match closeness {
+        Closeness::Full => client.api_servers().await,
+        Closeness::Idle => Probe::Unknown("the kubernetes EndpointSlice was not asked".to_owned()),
+    };
+    (seen(client.ask_evidence(depth).await), addresses)
+}
+
+fn seen(found: Result<Seen, NoAnswer>) -> ApiServer {
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => return ApiServer::Silent(why.reason()),
+    };
+    let (started_at, probe_token) = match found.proof {
+        Some(proof) => {
+            (Some(proof.started_at), proof.probe_token.map(|token| ProbeToken { kid: token.kid, issuer: token.iss }))
+        }
+        None => (None, Probe::Absent),
+    };
+    ApiServer::Seen(Evidence {
+        ready: found.ready,
+        started_at,
+        served: found.served,
+        issuer: Some(found.issuer),
+        probe_token,
+    })
+}
+
+async fn observe_cluster(
+    world: &mut World,
+    desired: &Desired,
+    node: &NodeFacts,
+    closeness: Closeness,
+    now: Timestamp,
+) -> ClusterFacts {
+    let slow = observe_slow(world, desired, closeness, now).await;
+    // Below a root whose API server nobody can ask there is no outsider either: the folder is all there is to see.
+    let has_outsider =
+        matches!(desired.store, Location::S3 { .. }) || node.api_server != ApiServer::None || world.root.is_host();
+    let store = world.documents().await;
+    // Side by side: each may take its whole time limit where the network is gone, and the watchdog waits for the sum.
+    let (stored_jwks, stored_discovery, public_jwks, public_discovery) = tokio::join!(
+        stored(&store, desired.store.key(&desired.jwks_path)),
+        stored(&store, desired.store.key(DISCOVERY_PATH)),
+        public(world, has_outsider, desired.jwks_uri()),
+        public(world, has_outsider, desired.issuer.document(DISCOVERY_PATH)),
+    );
+    ClusterFacts {
+        bucket: slow.bucket,
+        stored_discovery,
+        stored_jwks,
+        public_discovery,
+        public_jwks,
+        provider: slow.provider,
+        published_keys: memory(world, memory::PUBLISHED_KEYS),
+    }
+}
+
+async fn stored(store: &Result<DocumentStore, String>, key: String) -> Probe<StoredDocument> {
+    let store = match store {
+        Ok(store) => store,
+        Err(why) => return Probe::Unknown(why.clone()),
+    };
+    match store.get(&key).await {
+        Ok(None) => Probe::Absent,
+        Ok(Some(object)) => Probe::Present(StoredDocument { body: object.body, version: object.version.0 }),
+        Err(error) => Probe::Unknown(sentence(&error)),
+    }
+}
+
+async fn public(world: &World, has_outsider: bool, url: String) -> Option<Probe<PublicDocument>> {
+    if !has_outsider {
+        return None;
+    }
+    let found = world.public.get(&url).await;
+    Some(found.map(|found| PublicDocument { body: found.body, content_type: found.content_type }))
+}
+
+/// Bucket settings and provider, asked anew when the last answer is old or said Unknown.
+async fn observe_slow(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> SlowFacts {
+    if desired.bucket.is_none() && desired.provider.is_none() {
+        return SlowFacts { bucket: None, provider: None };
+    }
+    let is_fresh = |at: &Timestamp| (0..SLOW_INTERVAL.as_secs() as i64).contains(&now.duration_since(*at).as_secs());
+    if closeness == Closeness::Idle
+        && let Some((at, facts)) = &world.slow
+        && is_fresh(at)
+    {
+        return facts.clone();
+    }
+    let facts = match world.aws().await {
+        Ok(clients) => ask_slow(&clients, desired).await,
+        Err(why) => SlowFacts {
+            bucket: desired.bucket.as_ref().map(|_| Probe::Unknown(why.clone())),
+            provider: desired.provider.as_ref().map(|_| Probe::Unknown(why.clone())),
+        },
+    };
+    world.slow = Some((now, facts.clone()));
+    facts
+}
+
+async fn ask_slow(clients: &AwsClients, desired: &Desired) -> SlowFacts {
+    let (bucket, provider) = tokio::join!(ask_bucket(clients), ask_provider(clients, desired));
+    SlowFacts { bucket, provider }
+}
+
+async fn ask_bucket(clients: &AwsClients) -> Option<Probe<BucketFacts>> {
+    let found = clients.bucket.as_ref()?.observe().await;
+    Some(found.map(|found| BucketFacts { public_access_block: found.public_access_block, policy: found.policy }))
+}
+
+async fn ask_provider(clients: &AwsClients, desired: &Desired) -> Option<Probe<ProviderFacts>> {
+    let wanted = desired.provider.as_ref()?;
+    let found = clients.iam.observe(&clients.provider_arn).await;
+    Some(found.map(|found| ProviderFacts {
+        is_ours: wanted.tags.first().is_some_and(|(key, value)| found.tags.get(key) == Some(value)),
+        audiences: found.audiences.iter().filter_map(|text| text.parse::<Audience>().ok()).collect(),
+    }))
+}

@@ -1,0 +1,175 @@
+//! The ways to everything outside this process: host files, stores, AWS, the API server. Observing and executing share them.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    aws::{self, AwsConfig, Endpoints, iam::Iam, s3::S3Store},
+    cluster::ApiServer,
+    config::{EndpointUrl, Settings},
+    host::Root,
+    model::{
+        location::Location,
+        plan::{BucketFacts, ProviderFacts},
+        probe::Probe,
+        region::{AccountId, Partition, oidc_provider_arn},
+    },
+    store::{Condition, Object, Store, StoreError, Version, file::FileStore, public::PublicClient},
+};
+
+/// How long bucket settings and provider are taken as observed: they change by hand only, and each look costs five calls.
+pub const SLOW_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Everything outside that one configuration leads to.
+pub struct World {
+    /// Host files.
+    pub root: Root,
+    /// What the configuration says.
+    pub settings: Settings,
+    /// How an outsider looks at the documents.
+    pub public: Arc<PublicClient>,
+    /// Bucket and provider as last observed, and when.
+    pub slow: Option<(Timestamp, SlowFacts)>,
+    aws: Option<AwsClients>,
+    api_server: Option<ApiServer>,
+}
+
+/// What is looked at every [`SLOW_INTERVAL`] and after each change of it.
+#[derive(Debug, Clone)]
+pub struct SlowFacts {
+    /// The issuer's bucket.
+    pub bucket: Option<Probe<BucketFacts>>,
+    /// The IAM provider.
+    pub provider: Option<Probe<ProviderFacts>>,
+}
+
+/// AWS as our own account sees it.
+#[derive(Clone)]
+pub struct AwsClients {
+    /// IAM.
+    pub iam: Iam,
+    /// ARN of our issuer's provider.
+    pub provider_arn: String,
+    /// The issuer's bucket, where there is one.
+    pub bucket: Option<S3Store>,
+}
+
+impl World {
+    /// Access for `settings`. Nothing is asked yet.
+    pub fn new(root: Root, settings: Settings, public: Arc<PublicClient>) -> Self {
+        Self { root, settings, public, slow: None, aws: None, api_server: None }
+    }
+
+    /// Whether AWS is part of this configuration at all.
+    pub fn needs_aws(&self) -> bool {
+        self.settings.provider.manage || matches!(self.settings.issuer.store, Location::S3 { .. })
+    }
+
+    /// Our account's clients; asks STS who we are the first time.
+    ///
+    /// # Errors
+    /// No region, no credentials or no answer, as one sentence. The next call asks again.
+    pub async fn aws(&mut self) -> Result<AwsClients, String> {
+        if let Some(clients) = &self.aws {
+            return Ok(clients.clone());
+        }
+        let region = self.settings.aws.region.as_ref();
+        let region = region.ok_or_else(|| "no AWS region is known; set aws.region".to_owned())?;
+        let config = aws::connect(region, self.endpoints()).await;
+        let identity = aws::identity(&config).await.map_err(|error| sentence(&error))?;
+        let clients = self.clients(&config, &identity.account, identity.partition);
+        self.aws = Some(clients.clone());
+        Ok(clients)
+    }
+
+    fn endpoints(&self) -> Endpoints {
+        let configured = &self.settings.aws.endpoints;
+        let text = |url: &Option<EndpointUrl>| url.as_ref().map(ToString::to_string).unwrap_or_default();
+        Endpoints {
+            all: text(&configured.all),
+            s3: text(&configured.s3),
+            iam: text(&configured.iam),
+            sts: text(&configured.sts),
+        }
+    }
+
+    fn clients(&self, config: &AwsConfig, account: &AccountId, partition: Partition) -> AwsClients {
+        let bucket = match &self.settings.issuer.store {
+            Location::S3 { bucket, .. } => Some(S3Store::new(config, bucket, account)),
+            Location::File(_) => None,
+        };
+        let provider_arn = oidc_provider_arn(partition, account, &self.settings.issuer.url);
+        AwsClients { iam: Iam::new(config), provider_arn, bucket }
+    }
+
+    /// The issuer's store.
+    ///
+    /// # Errors
+    /// As [`World::aws`].
+    pub async fn documents(&mut self) -> Result<DocumentStore, String> {
+        if let Location::File(folder) = &self.settings.issuer.store {
+            return Ok(DocumentStore::File(FileStore::new(self.root.path(), folder)));
+        }
+        let bucket = self.aws().await?.bucket;
+        bucket.map(DocumentStore::S3).ok_or_else(|| "the issuer has no bucket".to_owned())
+    }
+
+    /// A client of this node's API server; the one of the last pass where nothing about it has changed.
+    ///
+    /// # Errors
+    /// The kubeconfig is of no use; the sentence names it.
+    pub fn api_server(
+        &mut self,
+        path: &Path,
+        kubeconfig: &[u8],
+        address: &str,
+        port: u16,
+    ) -> Result<ApiServer, String> {
+        if let Some(known) = self.api_server.as_ref().filter(|known| known.is_made_from(kubeconfig, address, port)) {
+            return Ok(known.clone());
+        }
+        let client = ApiServer::connect(kubeconfig, address, port)
+            .map_err(|error| format!("{}: {}", path.display(), sentence(&error)))?;
+        self.api_server = Some(client.clone());
+        Ok(client)
+    }
+}
+
+/// An error and its causes in one line.
+pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The issuer's store, wherever it is.
+pub enum DocumentStore {
+    /// A folder of this host.
+    File(FileStore),
+    /// A bucket.
+    S3(S3Store),
+}
+
+impl DocumentStore {
+    /// [`Store::get`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        match self {
+            Self::File(store) => store.get(key).await,
+            Self::S3(store) => store.get(key).await,
+        }
+    }
+
+    /// [`Store::put`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn put(&self, key: &str, body: &[u8], condition: &Condition) -> Result<Version, StoreError> {
+        match self {
+            Self::File(store) => store.put(key, body, condition).await,
+            Self::S3(store) => store.put(key, body, condition).await,
+        }
+    }
+}
