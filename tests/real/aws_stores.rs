@@ -172,10 +172,10 @@ fn bucket_is_made_in_its_region_and_opened_by_policy() {
             };
             let new = BucketState { public_access_block: Probe::Present(all), policy: Probe::Absent };
             assert_eq!(store.observe().await, Probe::Present(new), "{region}");
-            store.put_public_access_block(PublicAccessBlock::PUBLIC_BY_POLICY).await.expect("unblocked");
+            store.put_public_access_block(PublicAccessBlock::FOR_PUBLIC_DOCUMENTS).await.expect("unblocked");
             store.put_policy(&public_policy(&bucket)).await.expect("a policy");
             let open = BucketState {
-                public_access_block: Probe::Present(PublicAccessBlock::PUBLIC_BY_POLICY),
+                public_access_block: Probe::Present(PublicAccessBlock::FOR_PUBLIC_DOCUMENTS),
                 policy: Probe::Present(public_policy(&bucket)),
             };
             assert_eq!(store.observe().await, Probe::Present(open), "{region}");
@@ -279,7 +279,7 @@ fn public_policy_that_the_account_blocks_is_explained() {
         // Blocked by the bucket itself, as every new one is.
         let refused = store.put_policy(&public_policy("blocked")).await.map_err(|error| error.to_string());
         assert_eq!(refused, Err(sentence.to_owned()));
-        store.put_public_access_block(PublicAccessBlock::PUBLIC_BY_POLICY).await.expect("unblocked");
+        store.put_public_access_block(PublicAccessBlock::FOR_PUBLIC_DOCUMENTS).await.expect("unblocked");
         cloud.fail("PutBucketPolicy", Fault::account_blocks_public_policies("blocked"), 1);
         let refused = store.put_policy(&public_policy("blocked")).await.map_err(|error| error.to_string());
         assert_eq!(refused, Err(sentence.to_owned()));

@@ -1,0 +1,38 @@
+# irsad: `make demo` and `make test` do all their own set-up; `make help` lists the rest.
+
+CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/irsad
+CARGO ?= cargo
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test check kubernetes bench fuzz clean
+
+help:
+	@echo 'make demo        the main job on a real kubeadm manifest, folders instead of AWS (Rust and a C compiler)'
+	@echo 'make test        every test; fetches what they need into $(CACHE)'
+	@echo 'make check       fmt, clippy, doc, deny, tidy'
+	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
+	@echo 'make bench       the figures of the README, as a table (release build)'
+
+demo:
+	$(CARGO) build --locked
+	@examples/quickstart/demo $(TARGET_DIR)/debug/irsad
+
+test:
+	tests/run $(CACHE)
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	tests/deny $(CACHE)
+	$(CARGO) test --locked --test tidy
+
+kubernetes:
+	tests/kubernetes/build $(CACHE)/kubernetes
+
+bench:
+	$(CARGO) build --locked --release
+	tests/bench/run $(CACHE) $(TARGET_DIR)/release/irsad
+
+clean:
+	$(CARGO) clean
