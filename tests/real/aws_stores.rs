@@ -7,10 +7,11 @@ use irsad::{
     aws::{
         self, AwsConfig, AwsError, Endpoints, Identity,
         iam::Iam,
-        s3::{BucketState, PublicAccessBlock, S3Store},
+        s3::{BucketState, S3Store},
     },
     model::{
         issuer::{Audience, IssuerUrl},
+        plan::PublicAccessBlock,
         probe::Probe,
         region::{AccountId, Partition, Region, oidc_provider_arn},
     },

@@ -48,8 +48,10 @@ fn full_disk_leaves_the_manifest_as_it_was_and_says_so() -> Result {
     if !can_mount() {
         return Ok(());
     }
-    let script = "mkdir $1/copy; cp -r $1/etc/kubernetes/. $1/copy; mount -t tmpfs -o size=40k t $1/etc/kubernetes; cp -r $1/copy/. $1/etc/kubernetes
-        dd if=/dev/zero of=$1/etc/kubernetes/fill bs=1k 2>/dev/null || :; trap 'cmp $1/copy/manifests/kube-apiserver.yaml $1/etc/kubernetes/manifests/kube-apiserver.yaml' EXIT";
+    let script =
+        "root=$1; cp -r $root/etc/kubernetes $root/copy; mount -t tmpfs -o size=40k,mode=755 t $root/etc/kubernetes
+        cp -r $root/copy/. $root/etc/kubernetes; dd if=/dev/zero of=$root/etc/kubernetes/fill bs=1k 2>/dev/null || :
+        trap 'cmp $root/copy/manifests/kube-apiserver.yaml $root/etc/kubernetes/manifests/kube-apiserver.yaml' EXIT";
     let (_, said) = on_disk(script)?;
     assert!(said.contains("No space left on device"), "{said}");
     assert!(said.contains("old file kept"), "{said}");

@@ -35,6 +35,10 @@ fn replace(node: &Node, from: &str, to: &str) -> Result<()> {
     Ok(fs::rename(staged, node.manifest())?)
 }
 
+fn kids_of(evidence: &Evidence) -> Vec<String> {
+    evidence.served.kids().map(str::to_owned).collect()
+}
+
 fn kids(jwks: &str) -> Result<Vec<String>> {
     let jwks: Value = serde_json::from_str(jwks)?;
     let keys = jwks["keys"].as_array().ok_or("a JWK Set has keys")?;
@@ -70,10 +74,10 @@ async fn evidence_names_the_process_its_keys_and_its_issuer_and_changes_only_wit
     let api = connect(&node)?;
     let before = api.ask_evidence(Depth::Proof).await?;
     assert!(before.ready);
-    assert_eq!(before.served_kids, kids(&node.get("/openid/v1/jwks").await?)?);
+    assert_eq!(kids_of(&before), kids(&node.get("/openid/v1/jwks").await?)?);
     assert_eq!((before.issuer.as_str(), &before.jwks_uri), (KUBEADM_ISSUER, &format!("{}/openid/v1/jwks", node.url())));
     let token = proof(&before)?.probe_token.present().ok_or("no probe token")?;
-    assert_eq!((&token.kid, token.iss.as_str()), (&before.served_kids[0], KUBEADM_ISSUER));
+    assert_eq!((&token.kid, token.iss.as_str()), (&kids_of(&before)[0], KUBEADM_ISSUER));
     assert_eq!(token.aud, [KUBEADM_ISSUER]);
     let started = SystemTime::from(proof(&before)?.started_at);
     // The kernel counts starts in hundredths of a second.
@@ -88,7 +92,7 @@ async fn evidence_names_the_process_its_keys_and_its_issuer_and_changes_only_wit
     let text = fs::read_to_string(&verifying_keys)? + &rcgen::KeyPair::generate()?.public_key_pem();
     fs::write(&verifying_keys, text)?;
     let unchanged = api.ask_evidence(Depth::Proof).await?;
-    assert_eq!((unchanged.served_kids, &unchanged.proof), (before.served_kids.clone(), &before.proof));
+    assert_eq!((&unchanged.served, &unchanged.proof), (&before.served, &before.proof));
 
     let flag = "    - --service-account-issuer=";
     replace(&node, flag, &format!("{flag}{OURS}\n{flag}"))?;
@@ -107,10 +111,10 @@ async fn evidence_names_the_process_its_keys_and_its_issuer_and_changes_only_wit
         assert!(starting, "{refusal:?}");
     }
     assert!(proof(&after)?.started_at > old);
-    assert_eq!(after.served_kids.len(), 2, "the second key of sa.pub is served");
-    assert_eq!((&after.served_kids[0], after.issuer.as_str()), (&before.served_kids[0], OURS));
+    assert_eq!(kids_of(&after).len(), 2, "the second key of sa.pub is served");
+    assert_eq!((&kids_of(&after)[0], after.issuer.as_str()), (&kids_of(&before)[0], OURS));
     let token = proof(&after)?.probe_token.present().ok_or("no probe token")?;
-    assert_eq!((&token.kid, token.iss.as_str()), (&before.served_kids[0], OURS));
+    assert_eq!((&token.kid, token.iss.as_str()), (&kids_of(&before)[0], OURS));
     assert_eq!(node.starts().len(), 2);
     Ok(())
 }

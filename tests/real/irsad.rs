@@ -7,6 +7,8 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,6 +19,9 @@ pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Longest wait for anything that a daemon is to do by itself, the 60 s between two passes included.
 pub const PATIENCE: Duration = Duration::from_secs(100);
+
+/// What ends the reading of the service manager's socket.
+const END: &str = "END";
 
 /// A root folder and how irsad is called on it.
 pub struct Machine {
@@ -98,7 +103,17 @@ impl Machine {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path)?;
-        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let (sender, messages) = mpsc::channel();
+        // Read without pause, as systemd does: a full socket would stop the daemon.
+        thread::spawn(move || {
+            let mut bytes = [0; 8192];
+            while let Ok(length) = socket.recv(&mut bytes) {
+                let message = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                if message == END || sender.send(message).is_err() {
+                    break;
+                }
+            }
+        });
         let log = fs::File::create(folder.path().join("log"))?;
         let mut command = self.command(&[&["run"], arguments].concat());
         let child = command
@@ -107,7 +122,7 @@ impl Machine {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        Ok(Daemon { child, socket, folder, messages: Vec::new() })
+        Ok(Daemon { child, messages, folder, heard: Vec::new() })
     }
 
     /// Every file below the root but those of this boot, with its mode: two of them are equal when nothing was touched.
@@ -129,38 +144,28 @@ impl From<Output> for Said {
 /// A running daemon; it is killed when this is dropped.
 pub struct Daemon {
     child: Child,
-    socket: UnixDatagram,
+    messages: mpsc::Receiver<String>,
     folder: TempDir,
-    messages: Vec<String>,
+    heard: Vec<String>,
 }
 
 impl Daemon {
     /// Waits until the service manager was told something for which `is_it` holds.
     pub fn hears(&mut self, what: &str, mut is_it: impl FnMut(&str) -> bool) -> Result<String> {
         let until = Instant::now() + PATIENCE;
-        let mut bytes = [0; 8192];
         while Instant::now() < until {
-            match self.socket.recv(&mut bytes) {
-                Ok(length) => {
-                    let message = String::from_utf8_lossy(&bytes[..length]).into_owned();
-                    self.messages.push(message.clone());
-                    if is_it(&message) {
-                        return Ok(message);
-                    }
+            if let Ok(message) = self.messages.recv_timeout(Duration::from_millis(100)) {
+                self.heard.push(message.clone());
+                if is_it(&message) {
+                    return Ok(message);
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-                Err(error) => return Err(error.into()),
+                continue;
             }
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("irsad ended with {status} before it said {what}:\n{}", self.log()).into());
             }
         }
-        Err(format!("irsad did not say {what}; it said {:#?}\n{}", self.messages, self.log()).into())
-    }
-
-    /// Everything that the service manager was told so far.
-    pub fn messages(&self) -> &[String] {
-        &self.messages
+        Err(format!("irsad did not say {what}; it said {:#?}\n{}", self.heard, self.log()).into())
     }
 
     pub fn log(&self) -> String {
@@ -186,7 +191,7 @@ impl Daemon {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status.code());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         Err(format!("irsad does not end:\n{}", self.log()).into())
     }
@@ -196,6 +201,8 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = UnixDatagram::unbound()
+            .and_then(|socket| socket.send_to(END.as_bytes(), self.folder.path().join("notify")));
     }
 }
 
@@ -209,7 +216,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result
             Ok(false) => {}
             Err(error) => last = error.to_string(),
         }
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     Err(format!("waited in vain until {what} {last}").into())
 }

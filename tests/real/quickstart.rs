@@ -97,7 +97,7 @@ fn manifest_that_is_not_understood_is_left_alone_and_the_reason_is_said() -> Res
             |text| text.replace("name: kube-apiserver\n    ports", "name: other\n    ports"),
             "kube-apiserver",
         ),
-        ("duplicate issuer", |text| duplicate(text, "--service-account-issuer"), "service-account-issuer"),
+        ("duplicate issuer", |text| duplicate(text, "--service-account-issuer"), "stands twice"),
         (
             "a shell string",
             |text| text.replace("    - kube-apiserver\n", "    - sh\n    - -c\n    - kube-apiserver\n"),
@@ -173,7 +173,12 @@ fn every_mistake_of_a_configuration_is_named_with_its_line_and_exit_code_2() -> 
     for command in [["check-config"], ["plan"], ["verify"]] {
         let said = machine.run(&command)?;
         assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:?}");
-        for place in ["irsad.yaml:2", "irsad.yaml:5", "irsad.yaml:6", "irsad.yaml:8"] {
+        for place in [
+            "irsad.yaml: line 2: cluster: ",
+            "irsad.yaml: line 5: issuer.url: ",
+            "irsad.yaml: line 6: issuer.jwks: ",
+            "irsad.yaml: line 8: rotation.publishLead: ",
+        ] {
             assert!(said.stderr.contains(place), "{command:?} does not name {place}: {}", said.stderr);
         }
     }
