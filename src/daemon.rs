@@ -43,6 +43,9 @@ pub const STATUS_FILE: &str = "/run/irsad/status.json";
 pub const LOCK_FILE: &str = "/run/irsad/lock";
 /// Longest time that `run --once` goes on while every pass finds more to do.
 const ONCE_LIMIT: Duration = Duration::from_secs(900);
+/// Longest time that a look may take before the watchdog is no longer told that the loop is alive: every call has a limit of its
+/// own, and where S3, STS and the API server each use theirs up this is not reached.
+const LOOK_LIMIT: Duration = Duration::from_secs(240);
 /// After a failed pass the next one follows soon, but not at once.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -166,7 +169,7 @@ impl Irsad {
         let (facts, plan) = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return None,
-            seen = self.look() => seen,
+            seen = wake::keep_alive(LOOK_LIMIT, self.look()) => seen,
         };
         systemd::alive();
         let mut pass = Pass { facts, plan, done: Vec::new(), failure: None };
@@ -338,13 +341,15 @@ fn announce(action: &Action) {
         | Action::CreateProvider { .. }
         | Action::AddProviderAudience { .. }
         | Action::ReplaceManifest { .. }
-        | Action::ConfirmChange => tracing::info!("{action}"),
+        | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
         Action::RememberPublishedKeys(_)
         | Action::SaveLastGood { .. }
         | Action::BeginChange(_)
         | Action::ForgetChange => {
-            tracing::debug!("{action}");
+            tracing::debug!(action = action.name(), "{action}");
         }
-        Action::RefuseChange(refused) => tracing::error!(applied = refused.applied, "{action}: {}", refused.reason),
+        Action::RefuseChange(refused) => {
+            tracing::error!(action = action.name(), applied = refused.applied, "{action}: {}", refused.reason);
+        }
     }
 }

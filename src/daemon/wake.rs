@@ -66,6 +66,20 @@ pub(super) async fn wait(
     }
 }
 
+/// Waits for `work` and tells the watchdog meanwhile that the loop is alive, but no longer than `limit`.
+pub(super) async fn keep_alive<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+    let until = Instant::now() + limit;
+    let mut work = std::pin::pin!(work);
+    loop {
+        let next = systemd::watchdog_interval().map_or(limit, |interval| interval / 2);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = sleep_until(Instant::now() + next), if Instant::now() < until => systemd::alive(),
+        }
+    }
+}
+
 /// Turns true at SIGTERM or SIGINT; a second one ends the process at once, wherever it is.
 pub(super) fn stop_signals() -> anyhow::Result<flag::Receiver<bool>> {
     let (sender, receiver) = flag::channel(false);

@@ -105,6 +105,29 @@ pub enum Action {
     RefuseChange(RefusedChange),
 }
 
+impl Action {
+    /// One word for it, as the journal field `IRSAD_ACTION` has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MakeKeyPair { .. } => "make-key-pair",
+            Self::WriteVerifyingKeys { .. } => "write-verifying-keys",
+            Self::CreateBucket { .. } => "create-bucket",
+            Self::SetPublicAccessBlock { .. } => "set-public-access-block",
+            Self::SetBucketPolicy { .. } => "set-bucket-policy",
+            Self::RememberPublishedKeys(_) => "remember-published-keys",
+            Self::Publish { .. } => "publish",
+            Self::CreateProvider { .. } => "create-provider",
+            Self::AddProviderAudience { .. } => "add-provider-audience",
+            Self::SaveLastGood { .. } => "save-last-good",
+            Self::BeginChange(_) => "begin-change",
+            Self::ReplaceManifest { .. } => "replace-manifest",
+            Self::ConfirmChange => "confirm-change",
+            Self::ForgetChange => "forget-change",
+            Self::RefuseChange(_) => "refuse-change",
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

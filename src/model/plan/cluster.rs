@@ -26,12 +26,11 @@ pub enum PublishedState {
 }
 
 /// The two public documents as they should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Documents {
+struct Documents {
     /// Path below the issuer and bytes of the discovery document.
-    pub discovery: (String, Vec<u8>),
+    discovery: (String, Vec<u8>),
     /// Path below the issuer and bytes of the JWKS.
-    pub jwks: (String, Vec<u8>),
+    jwks: (String, Vec<u8>),
 }
 
 pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut Plan) -> PublishedState {

@@ -1,7 +1,7 @@
 //! Desired × observed × now → what to do next. Pure: the same input gives the same plan.
 //!
-//! [`plan`] is two decisions. [`cluster`] looks after what the whole cluster shares: bucket, public documents, IAM
-//! provider. [`node`] looks after this node: key files, manifest, API server. Publish before use, stop use before removal;
+//! [`plan`] is two decisions. `cluster` looks after what the whole cluster shares: bucket, public documents, IAM
+//! provider. `node` looks after this node: key files, manifest, API server. Publish before use, stop use before removal;
 //! what could not be read is waited for, never written over.
 
 mod action;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use action::Action;
-pub use cluster::{Documents, PublishedState};
+pub use cluster::PublishedState;
 pub use desired::{Desired, DesiredBucket, DesiredProvider, KeyKeeping, RestartPolicy};
 pub use facts::{
     ApiServer, BucketFacts, ClusterFacts, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts, PublicAccessBlock,

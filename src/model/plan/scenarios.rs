@@ -415,7 +415,8 @@ fn manifest_that_somebody_else_wrote_meanwhile_is_not_rolled_back() {
 #[test]
 fn nothing_is_written_over_what_could_not_be_read() {
     let unknown = || "not to be had".to_owned();
-    let cases: Vec<(&str, fn(&mut Facts))> = vec![
+    type Case = (&'static str, fn(&mut Facts));
+    let cases: Vec<Case> = vec![
         ("signing key", |facts| facts.node.signing_key = Probe::Unknown(String::new())),
         ("verifying keys", |facts| facts.node.verifying_keys = Probe::Unknown(String::new())),
         ("both absent", |facts| {
@@ -557,7 +558,8 @@ fn pair_that_does_not_belong_together_is_refused_by_name() {
 
 #[test]
 fn restart_is_put_off_while_something_stands_against_it() {
-    let cases: Vec<(&str, fn(&mut World, &mut Desired))> = vec![
+    type Case = (&'static str, fn(&mut World, &mut Desired));
+    let cases: Vec<Case> = vec![
         ("kubeadm runs", |world, _| world.kubeadm_runs = true),
         ("several API servers", |world, _| world.api_servers = 3),
         ("never", |_, desired| desired.restart = RestartPolicy::Never),
