@@ -55,7 +55,8 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
     NodeFacts {
         verifying_keys: read_verifying_keys(world, desired, &manifest),
         signing_key,
-        had_keys: memory::<memory::PublishedKeys>(world, memory::PUBLISHED_KEYS).present().is_some(),
+        // A memory that cannot be read may hold keys: others must not be made in their place.
+        had_keys: memory::<memory::PublishedKeys>(world, memory::PUBLISHED_KEYS) != Probe::Absent,
         api_server,
         api_server_addresses,
         kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),

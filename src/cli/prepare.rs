@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::{
     daemon::Irsad,
-    host::{Root, files::Replacement},
+    host::{Root, files::Replacement, machine},
     model::{
         file::ExpectedFile,
         kubeadm::{KubeadmConfig, issuers_to_write},
@@ -75,7 +75,7 @@ impl Edited {
         let Some(found) = root.read(&path, LARGEST_FILE_BYTES)? else { bail!("{} does not exist", file.display()) };
         let in_file = || format!("{} (left as it is)", file.display());
         let config = KubeadmConfig::parse(&found.bytes).with_context(in_file)?;
-        let issuers = issuers_to_write(&config, &desired.issuer, None);
+        let issuers = issuers_to_write(&config, &desired.issuer, machine::kubeadm_version(&root).as_deref());
         let arguments =
             [("service-account-issuer", issuers.issuers), ("service-account-jwks-uri", vec![desired.jwks_uri()])];
         let edited = config.with_api_server_args(&arguments).with_context(in_file)?;

@@ -1,6 +1,10 @@
 //! The machine itself: its name, and what else runs on it.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use nix::unistd;
 use thiserror::Error;
@@ -22,6 +26,17 @@ pub enum MachineError {
     /// gethostname(2) failed, or the name is not text.
     #[error("cannot read the host name; set one with hostnamectl set-hostname NAME")]
     HostName(#[source] io::Error),
+}
+
+/// What `kubeadm version -o short` says (`v1.36.3`), or `None` where there is no kubeadm to ask: below another root than `/`, or
+/// not installed.
+pub fn kubeadm_version(root: &Root) -> Option<String> {
+    if !root.is_host() {
+        return None;
+    }
+    let output = Command::new("kubeadm").args(["version", "-o", "short"]).stdin(Stdio::null()).output().ok()?;
+    let version = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| version.trim().to_owned())
 }
 
 /// Whether a process of that name (`comm`, at most 15 characters) runs on the machine whose files are below `root`.

@@ -26,15 +26,34 @@ pub fn last_good(file: &Path) -> PathBuf {
     Path::new(LAST_GOOD).join(file.file_name().unwrap_or_default())
 }
 
-/// Version of every file in the node's memory that this program writes.
-pub const MEMORY_VERSION: u32 = 1;
+/// Version 1 of a file's format. Another number is refused when it is read: a later irsad wrote it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Version1;
+
+impl TryFrom<u32> for Version1 {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        match number {
+            1 => Ok(Self),
+            other => Err(format!("version {other} of its format is not known")),
+        }
+    }
+}
+
+impl From<Version1> for u32 {
+    fn from(Version1: Version1) -> Self {
+        1
+    }
+}
 
 /// A manifest change that has been begun and is not yet proven by the running API server: `change.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Change {
-    /// [`MEMORY_VERSION`].
-    pub version: u32,
+    /// Of this format.
+    pub version: Version1,
     /// SHA-256 (hex) of the manifest as we wrote it: a rollback is ours only while the file still has it.
     pub manifest_digest: String,
     /// What the change wants, as in the annotation `irsad/applied`.
@@ -49,8 +68,8 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefusedChange {
-    /// [`MEMORY_VERSION`].
-    pub version: u32,
+    /// Of this format.
+    pub version: Version1,
     /// What the change wanted, as in the annotation `irsad/applied`.
     pub applied: String,
     /// When the previous manifest was put back.
@@ -63,8 +82,8 @@ pub struct RefusedChange {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PublishedKeys {
-    /// [`MEMORY_VERSION`].
-    pub version: u32,
+    /// Of this format.
+    pub version: Version1,
     /// In order of first publication.
     pub keys: Vec<PublishedKey>,
 }
@@ -77,4 +96,32 @@ pub struct PublishedKey {
     pub jwk: Jwk,
     /// First pass in which neither the key files nor the API server had it; `None` while it is in use.
     pub gone_since: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::{Serialize, de::DeserializeOwned};
+
+    use super::*;
+    use crate::model::report::Report;
+
+    /// Reads a file as a released version wrote it and writes it again.
+    fn reads_and_writes<T: Serialize + DeserializeOwned + Debug>(text: &str) {
+        let value: T = serde_json::from_str(text).expect("a file of this version");
+        let written = serde_json::to_string_pretty(&value).expect("JSON");
+        assert_eq!(format!("{written}\n"), text);
+        assert!(serde_json::from_str::<T>(&text.replacen("1", "2", 1)).is_err(), "version 2 is read as version 1");
+        let extended = text.replacen('{', "{ \"later\": 1,", 1);
+        assert!(serde_json::from_str::<T>(&extended).is_err(), "a member that we do not know is passed over");
+    }
+
+    #[test]
+    fn files_of_version_1_are_read_and_written_byte_for_byte() {
+        reads_and_writes::<Change>(include_str!("../../tests/fixtures/formats/change-v1.json"));
+        reads_and_writes::<RefusedChange>(include_str!("../../tests/fixtures/formats/refused-change-v1.json"));
+        reads_and_writes::<PublishedKeys>(include_str!("../../tests/fixtures/formats/published-keys-v1.json"));
+        reads_and_writes::<Report>(include_str!("../../tests/fixtures/formats/status-v1.json"));
+    }
 }

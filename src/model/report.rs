@@ -4,19 +4,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    memory::Version1,
     plan::{ApiServer, Desired, Facts, Plan, PublishedState},
     probe::Probe,
 };
-
-/// Version of `status.json` and of `irsad status -o json`.
-pub const REPORT_VERSION: u32 = 1;
 
 /// State of this node after one pass. The JSON form is a promise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Report {
-    /// [`REPORT_VERSION`].
-    pub version: u32,
+    /// Of `status.json` and `irsad status -o json`.
+    pub version: Version1,
     /// End of the pass.
     pub written_at: Timestamp,
     /// Process that wrote it.
@@ -140,7 +138,7 @@ pub fn report(
 ) -> Report {
     let health = health(plan, history);
     Report {
-        version: REPORT_VERSION,
+        version: Version1,
         written_at: now,
         pid,
         cluster: cluster.to_owned(),

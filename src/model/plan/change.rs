@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use super::{Action, ApiServer, NodeFacts, Plan, RESTART_INTERVAL, node::Edit};
 use crate::model::{
     file::ExpectedFile,
-    memory::{Change, MEMORY_VERSION, RefusedChange},
+    memory::{Change, RefusedChange, Version1},
     probe::Probe,
 };
 
@@ -82,7 +82,7 @@ impl Edit<'_> {
                 let rolled_back_at = now.round(Unit::Second).unwrap_or(now);
                 plan.actions.extend([
                     Action::RefuseChange(RefusedChange {
-                        version: MEMORY_VERSION,
+                        version: Version1,
                         applied: change.applied.clone(),
                         rolled_back_at,
                         reason: missing.clone(),

@@ -6,7 +6,7 @@ use crate::model::{
     discovery::{DISCOVERY_PATH, Discovery},
     jwks::{Jwk, Jwks},
     location::Location,
-    memory::{MEMORY_VERSION, PublishedKey, PublishedKeys},
+    memory::{PublishedKey, PublishedKeys, Version1},
     probe::Probe,
     trust_policy,
 };
@@ -37,7 +37,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut 
     let Some(keys) = keys_to_publish(facts) else { return PublishedState::NotYet };
     let remembered = match &facts.cluster.published_keys {
         Probe::Present(remembered) => remembered.clone(),
-        Probe::Absent => PublishedKeys { version: MEMORY_VERSION, keys: Vec::new() },
+        Probe::Absent => PublishedKeys { version: Version1, keys: Vec::new() },
         Probe::Unknown(why) => {
             plan.needs_a_person.push(why.clone());
             return PublishedState::NotYet;
@@ -104,7 +104,7 @@ fn remember(remembered: &PublishedKeys, in_use: &[Jwk], desired: &Desired, now: 
             keys.push(PublishedKey { jwk: jwk.clone(), gone_since: None });
         }
     }
-    PublishedKeys { version: MEMORY_VERSION, keys }
+    PublishedKeys { version: Version1, keys }
 }
 
 fn documents(desired: &Desired, in_use: &[Jwk], remembered: &PublishedKeys) -> Result<Documents, String> {

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use crate::model::{
     file::{Digest, ExpectedFile},
     manifest::{self, APPLIED_ANNOTATION, Manifest},
-    memory::{Change, MEMORY_VERSION},
+    memory::{Change, Version1},
     probe::Probe,
 };
 
@@ -149,7 +149,7 @@ impl<'a> Edit<'a> {
                 key_files: vec![self.desired.verifying_keys.clone(), self.desired.signing_key.clone()],
             },
             Action::BeginChange(Change {
-                version: MEMORY_VERSION,
+                version: Version1,
                 manifest_digest: Digest::of(self.wanted_text.as_bytes()).to_string(),
                 applied: self.applied.clone(),
                 begun_at: now,
