@@ -252,6 +252,9 @@ impl World {
 
     /// The promises that must hold at every moment.
     fn check(&self, tokens: &[(String, String)]) {
+        if self.provider.as_ref().is_some_and(|provider| provider.is_ours && !provider.audiences.is_empty()) {
+            assert!(!self.public_kids().is_empty(), "IAM trusts an issuer without documents");
+        }
         let Some(process) = &self.process else { return };
         for (issuer, kid) in tokens {
             assert!(process.issuers.contains(issuer), "a live token of issuer {issuer} is refused");
@@ -387,6 +390,69 @@ fn rollback_waits_its_whole_limit_and_no_longer() {
 }
 
 #[test]
+fn change_is_proven_by_a_new_ready_process_that_serves_and_signs_with_what_the_files_hold_and_by_nothing_less() {
+    let mut world = World::of_kubeadm();
+    while world.change.is_none() {
+        let plan = plan(&desired(), &world.facts(), world.now);
+        plan.actions.iter().for_each(|action| world.carry_out(action));
+    }
+    let whole = world.facts();
+    let ApiServer::Seen(evidence) = &whole.node.api_server else { panic!("the API server is back") };
+    let old = world.change.clone().expect("a change").old_process_started_at;
+    let token = |kid: &str, issuer: &str| Probe::Present(ProbeToken { kid: kid.to_owned(), issuer: issuer.to_owned() });
+    let own = key(0).kid().to_string();
+    let cases = [
+        ("no new process yet", Evidence { started_at: old, ..evidence.clone() }),
+        ("no new process yet", Evidence { started_at: None, ..evidence.clone() }),
+        ("the new process is not ready", Evidence { ready: false, ..evidence.clone() }),
+        (
+            "/openid/v1/jwks does not have key",
+            Evidence { served: Jwks::of(&[key(1)]).expect("a JWKS"), ..evidence.clone() },
+        ),
+        ("its tokens are issued by https://kubernetes", Evidence { probe_token: token(&own, OLD), ..evidence.clone() }),
+        ("its tokens are signed with key", Evidence { probe_token: token("other", OURS), ..evidence.clone() }),
+        ("it mints no probe token", Evidence { probe_token: Probe::Absent, ..evidence.clone() }),
+        ("403", Evidence { probe_token: Probe::Unknown("403".to_owned()), ..evidence.clone() }),
+    ];
+    for (missing, evidence) in cases {
+        let mut facts = whole.clone();
+        facts.node.api_server = ApiServer::Seen(evidence);
+        let plan = plan(&desired(), &facts, world.now);
+        let waits = format!("kube-apiserver to prove the change: {missing}");
+        assert!(plan.waiting_for.iter().any(|what| what.starts_with(&waits)), "{missing}: {plan:?}");
+        assert!(!plan.actions.contains(&Action::ConfirmChange), "{missing}");
+    }
+    assert_eq!(plan(&desired(), &whole, world.now).actions, [Action::ConfirmChange]);
+}
+
+#[test]
+fn image_gets_its_manifest_only_after_the_documents_are_stored() {
+    let mut world = World::of_kubeadm();
+    let mut facts = world.facts();
+    facts.node.api_server = ApiServer::None;
+    let before = plan(&desired(), &facts, world.now);
+    let replaces = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::ReplaceManifest { .. }));
+    assert!(!replaces(&before.actions) && replaces(&before.later), "{before:?}");
+    before.actions.iter().for_each(|action| world.carry_out(action));
+    let mut facts = world.facts();
+    facts.node.api_server = ApiServer::None;
+    assert!(replaces(&plan(&desired(), &facts, world.now).actions));
+}
+
+#[test]
+fn document_of_another_media_type_is_published_again() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    let mut facts = world.facts();
+    for (media_type, again) in [("application/json; charset=utf-8", false), ("text/plain", true)] {
+        if let Some(Probe::Present(found)) = &mut facts.cluster.public_jwks {
+            found.content_type = Some(media_type.to_owned());
+        }
+        assert_eq!(!plan(&desired(), &facts, world.now).actions.is_empty(), again, "{media_type}");
+    }
+}
+
+#[test]
 fn clock_set_back_during_a_restart_does_not_stop_the_rollback() {
     let mut world = World::of_kubeadm();
     world.starts_with = |issuers| issuers[0] != OURS;
@@ -510,6 +576,18 @@ fn replaced_signing_key_is_public_before_the_api_server_restarts_with_it() {
 }
 
 #[test]
+fn api_server_restarts_once_for_a_key_it_does_not_accept_yet_and_once_for_one_it_does_not_sign_with() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    world.verifying = Some(vec![key(0), key(1)]);
+    assert!(world.converge(&desired()).is_converged());
+    assert_eq!((world.restarts, world.process.clone().expect("a process").verifying.len()), (2, 2));
+    world.signing = Some(key(1));
+    assert!(world.converge(&desired()).is_converged());
+    assert_eq!((world.restarts, world.process.clone().expect("a process").signing.kid()), (3, key(1).kid()));
+}
+
+#[test]
 fn followed_keys_are_published_and_never_cause_a_restart() {
     let mut world = World::of_kubeadm();
     let desired = Desired { keys: KeyKeeping::Follow, ..desired() };
@@ -603,6 +681,17 @@ fn foreign_provider_is_used_and_never_changed() {
         assert_eq!(world.provider, Some(ProviderFacts { audiences, is_ours: false }));
         assert_eq!((plan.needs_a_person.len(), plan.notices.len()), (needed, 1), "{plan:?}");
     }
+}
+
+#[test]
+fn provider_is_created_only_after_an_outsider_saw_the_documents() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    let mut facts = world.facts();
+    facts.cluster.provider = Some(Probe::Absent);
+    assert!(matches!(plan(&desired(), &facts, world.now).actions.as_slice(), [Action::CreateProvider { .. }]));
+    facts.cluster.public_jwks = Some(Probe::Unknown("403".to_owned()));
+    assert_eq!(plan(&desired(), &facts, world.now).actions, []);
 }
 
 #[test]
