@@ -46,6 +46,8 @@ const ONCE_LIMIT: Duration = Duration::from_secs(900);
 /// Longest time that a look may take before the watchdog is no longer told that the loop is alive: every call has a limit of its
 /// own, and where S3, STS and the API server each use theirs up this is not reached.
 const LOOK_LIMIT: Duration = Duration::from_secs(240);
+/// So many passes in a row may do something and follow each other without a pause: a whole first installation takes fewer.
+const BRISK_PASSES: u32 = 6;
 /// After a failed pass the next one follows soon, but not at once.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -56,6 +58,10 @@ pub struct Irsad {
     history: History,
     closeness: Closeness,
     full_at: Option<Instant>,
+    /// Passes in a row that did something.
+    busy_passes: u32,
+    /// What was last said in the journal that it waits for, or needs a person for.
+    said: Vec<String>,
     /// Complaint about a configuration that could not be loaded; the old one holds.
     stale_settings: Option<String>,
     _lock: Option<Lock>,
@@ -100,6 +106,8 @@ impl Irsad {
             history: History::default(),
             closeness: Closeness::Full,
             full_at: None,
+            busy_passes: 0,
+            said: Vec::new(),
             stale_settings: None,
             _lock: None,
         })
@@ -113,9 +121,11 @@ impl Irsad {
         root.make_folder(Path::new("/run/irsad"), 0o755)?;
         let lock = Lock::take(&root, Path::new(LOCK_FILE))?;
         for folder in ["/etc/kubernetes/.irsad", "/var/lib/irsad", "/var/lib/irsad/last-good", "/run/irsad"] {
-            let removed = root.clean_staging(Path::new(folder)).with_context(|| format!("cannot clean up {folder}"))?;
-            for path in removed {
-                tracing::info!(path = %path.display(), "removed a file that a stopped run had left half made");
+            match root.clean_staging(Path::new(folder)) {
+                Ok(removed) => removed.iter().for_each(|path| {
+                    tracing::info!(path = %path.display(), "removed a file that a stopped run had left half made");
+                }),
+                Err(error) => tracing::warn!("cannot clean up {folder}: {error:#}"),
             }
         }
         Ok(Self { _lock: Some(lock), ..Self::onlooker(root, settings)? })
@@ -150,11 +160,6 @@ impl Irsad {
         plan.notices.extend(self.world.settings.notices.iter().cloned());
         let cluster = self.world.settings.cluster.as_str();
         report::report(cluster, &self.desired, facts, &plan, &self.history, process::id(), Timestamp::now())
-    }
-
-    /// What this irsad works with.
-    pub fn world(&mut self) -> &mut World {
-        &mut self.world
     }
 
     /// What this irsad wants.
@@ -201,14 +206,28 @@ impl Irsad {
             tracing::warn!("{failure}");
         }
         self.history.failure = failure;
+        self.busy_passes = if pass.done.is_empty() { 0 } else { self.busy_passes.saturating_add(1) };
+        self.say(&pass.plan);
         if self.closeness == Closeness::Full {
             self.full_at = Some(Instant::now());
         }
-        let due = self.full_at.is_none_or(|at| at.elapsed() >= SLOW_INTERVAL);
-        self.closeness = if pass.is_converged() && !due { Closeness::Idle } else { Closeness::Full };
+        let settled = pass.done.is_empty() && pass.failure.is_none();
+        let interval = if pass.plan.is_converged() { SLOW_INTERVAL } else { plan::CHECK_INTERVAL };
+        let is_due = self.full_at.is_none_or(|at| at.elapsed() >= interval);
+        self.closeness = if settled && !is_due { Closeness::Idle } else { Closeness::Full };
         if let Err(error) = self.write_report(pass) {
             tracing::warn!("cannot write {STATUS_FILE}, irsad status shows an older state: {error:#}");
         }
+    }
+
+    /// Tells the journal what has newly to be waited for, and what a person has to do.
+    fn say(&mut self, plan: &Plan) {
+        let is_new = |sentence: &&String| !self.said.contains(sentence);
+        plan.needs_a_person.iter().filter(is_new).for_each(|why| tracing::error!("needs a person: {why}"));
+        // The seconds of a restart would be a line every two seconds.
+        let waits = plan.waiting_for.iter().filter(|_| plan.next_check > plan::RESTART_INTERVAL);
+        waits.filter(is_new).for_each(|what| tracing::warn!("{}", report::waits(what)));
+        self.said = plan.needs_a_person.iter().chain(&plan.waiting_for).cloned().collect();
     }
 
     fn write_report(&self, pass: &Pass) -> anyhow::Result<()> {
@@ -248,22 +267,25 @@ impl Irsad {
     {
         let mut stop = stop_signals()?;
         let mut reload = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
-        let mut files = self.watch(&config_files)?;
+        let mut files = self.watch(&config_files);
         let mut is_ready = false;
         while let Some(pass) = self.pass(&mut stop).await {
             if !is_ready {
                 is_ready = true;
                 systemd::ready(&self.report(&pass.facts, &pass.plan).summary);
             }
-            match wait(pause(&pass), &mut stop, &mut reload, &mut files).await? {
+            match wait(self.pause(&pass), &mut stop, &mut reload, files.as_mut()).await? {
                 Woken::Stop => break,
                 Woken::Time => {}
-                Woken::Reload => self.reload(&load).await,
+                Woken::Reload => {
+                    self.reload(&load).await;
+                    files = self.watch(&config_files);
+                }
                 Woken::Files(changed) => {
                     self.closeness = Closeness::Full;
-                    if changes_any_of(&changed, &self.below_root(&config_files)?) {
+                    if changes_any_of(&changed, &self.below_root(&config_files)) {
                         self.reload(&load).await;
-                        files = self.watch(&config_files)?;
+                        files = self.watch(&config_files);
                     }
                 }
             }
@@ -273,7 +295,22 @@ impl Irsad {
         Ok(())
     }
 
-    fn watch(&self, config_files: &[PathBuf]) -> anyhow::Result<Watch> {
+    /// How long to wait after a pass if nothing happens. Passes that find something to do follow at once, but ever later where the
+    /// same is found again and again: a service that forgets what it was told must not be asked at full speed.
+    fn pause(&self, pass: &Pass) -> Duration {
+        match (&pass.failure, pass.done.is_empty()) {
+            (Some(_), _) => FAILURE_INTERVAL.min(pass.plan.next_check),
+            (None, true) => pass.plan.next_check,
+            (None, false) if self.busy_passes <= BRISK_PASSES => Duration::ZERO,
+            (None, false) => {
+                let doubled = 1_u64 << (self.busy_passes - BRISK_PASSES).min(6);
+                Duration::from_secs(doubled).min(plan::CHECK_INTERVAL)
+            }
+        }
+    }
+
+    /// Watches what wakes the loop. Without it, passes come when they are due and no sooner.
+    fn watch(&self, config_files: &[PathBuf]) -> Option<Watch> {
         let desired = &self.desired;
         let mut files = vec![
             desired.manifest.clone(),
@@ -282,11 +319,13 @@ impl Irsad {
             self.world.settings.api_server.kubeconfig.clone(),
         ];
         files.extend(config_files.iter().cloned());
-        Ok(watch::watch(self.below_root(&files)?)?)
+        watch::watch(self.below_root(&files))
+            .map_err(|error| tracing::warn!("{error:#}; changes are seen within {} s", plan::CHECK_INTERVAL.as_secs()))
+            .ok()
     }
 
-    fn below_root(&self, paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-        paths.iter().map(|path| Ok(self.world.root.locate(path)?)).collect()
+    fn below_root(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        paths.iter().filter_map(|path| self.world.root.locate(path).ok()).collect()
     }
 
     /// Takes the configuration as it is now; an invalid one changes nothing and is said.
@@ -306,19 +345,10 @@ impl Irsad {
                 if settings != self.world.settings {
                     tracing::info!(issuer = %settings.issuer.url, "configuration loaded");
                     self.desired = settings.desired();
-                    self.world = World::new(self.world.root.clone(), settings, Arc::clone(&self.world.public));
+                    self.world = self.world.with_settings(settings);
                 }
             }
         }
-    }
-}
-
-/// How long to wait after a pass if nothing happens.
-fn pause(pass: &Pass) -> Duration {
-    match (&pass.failure, pass.done.is_empty()) {
-        (Some(_), _) => FAILURE_INTERVAL.min(pass.plan.next_check),
-        (None, false) => Duration::ZERO,
-        (None, true) => pass.plan.next_check,
     }
 }
 

@@ -39,6 +39,7 @@ pub enum Closeness {
 
 /// Observes everything once.
 pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> Facts {
+    world.look_again();
     let node = observe_node(world, desired, closeness).await;
     let cluster = observe_cluster(world, desired, &node, closeness, now).await;
     Facts { node, cluster }
@@ -47,9 +48,9 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
 /// Observes this node alone.
 pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Closeness) -> NodeFacts {
     let manifest = read_manifest(world, &desired.manifest);
-    let change = memory(world, memory::CHANGE);
+    let change: Probe<memory::Change> = memory(world, memory::CHANGE);
     let closeness = if change.present().is_some() { Closeness::Full } else { closeness };
-    let (api_server, api_server_addresses) = observe_api_server(world, &manifest, closeness).await;
+    let (api_server, api_servers) = observe_api_server(world, &manifest, closeness).await;
     let mut remarks = Vec::new();
     let signing_key = read_signing_key(world, &desired.signing_key, &mut remarks);
     NodeFacts {
@@ -58,8 +59,9 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
         // A memory that cannot be read may hold keys: others must not be made in their place.
         had_keys: memory::<memory::PublishedKeys>(world, memory::PUBLISHED_KEYS) != Probe::Absent,
         api_server,
-        api_server_addresses,
+        api_servers,
         kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),
+        change_watched_for: world.watch_change(change.present()),
         change,
         refused: memory(world, memory::REFUSED_CHANGE),
         last_good_manifest: read_last_good(world, desired),
@@ -173,7 +175,7 @@ async fn observe_api_server(
         (_, None) if !world.root.is_host() => return unasked(ApiServer::None),
         (_, None) => {
             return unasked(ApiServer::NoKubeconfig(format!(
-                "{} to ask kube-apiserver with; without it the manifest is left alone",
+                "for {} to ask kube-apiserver with; without it the manifest is left alone",
                 path.display()
             )));
         }
@@ -262,7 +264,7 @@ async fn public(world: &World, has_outsider: bool, url: String) -> Option<Probe<
         return None;
     }
     let found = world.public.get(&url).await;
-    Some(found.map(|found| PublicDocument { body: found.body, content_type: found.content_type }))
+    Some(found.map(|found| PublicDocument { body: found.body, content_type: found.content_type, date: found.date }))
 }
 
 /// Bucket settings and provider, asked anew when the last answer is old or said Unknown.

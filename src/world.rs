@@ -1,6 +1,10 @@
 //! The ways to everything outside this process: host files, stores, AWS, the API server. Observing and executing share them.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 
@@ -11,6 +15,7 @@ use crate::{
     host::Root,
     model::{
         location::Location,
+        memory::Change,
         plan::{BucketFacts, ProviderFacts},
         probe::Probe,
         region::{AccountId, Partition, oidc_provider_arn},
@@ -32,6 +37,10 @@ pub struct World {
     /// Bucket and provider as last observed, and when.
     pub slow: Option<(Timestamp, SlowFacts)>,
     aws: Option<AwsClients>,
+    /// Why AWS did not tell who we are, until the next look.
+    aws_failure: Option<String>,
+    /// Digest of the manifest of the change that is open, and since when this process watches it.
+    change: Option<(String, Instant)>,
     api_server: Option<ApiServer>,
 }
 
@@ -58,29 +67,65 @@ pub struct AwsClients {
 impl World {
     /// Access for `settings`. Nothing is asked yet.
     pub fn new(root: Root, settings: Settings, public: Arc<PublicClient>) -> Self {
-        Self { root, settings, public, slow: None, aws: None, api_server: None }
+        Self { root, settings, public, slow: None, aws: None, aws_failure: None, change: None, api_server: None }
     }
 
-    /// Whether AWS is part of this configuration at all.
-    pub fn needs_aws(&self) -> bool {
-        self.settings.provider.manage || matches!(self.settings.issuer.store, Location::S3 { .. })
+    /// The same ways for other settings; a change that is watched stays watched.
+    pub fn with_settings(&mut self, settings: Settings) -> Self {
+        let world = Self::new(self.root.clone(), settings, Arc::clone(&self.public));
+        Self { change: self.change.take(), ..world }
+    }
+
+    /// How long this process has watched the open change, by a clock that nobody sets: a node that was off, or whose clock was
+    /// set, has not waited.
+    pub fn watch_change(&mut self, open: Option<&Change>) -> Duration {
+        let Some(open) = open else {
+            self.change = None;
+            return Duration::ZERO;
+        };
+        match &self.change {
+            Some((digest, since)) if *digest == open.manifest_digest => since.elapsed(),
+            Some(_) | None => {
+                self.change = Some((open.manifest_digest.clone(), Instant::now()));
+                Duration::ZERO
+            }
+        }
     }
 
     /// Our account's clients; asks STS who we are the first time.
     ///
     /// # Errors
-    /// No region, no credentials or no answer, as one sentence. The next call asks again.
+    /// No region, no credentials or no answer, as one sentence. The next look asks again.
     pub async fn aws(&mut self) -> Result<AwsClients, String> {
         if let Some(clients) = &self.aws {
             return Ok(clients.clone());
         }
+        if let Some(why) = &self.aws_failure {
+            return Err(why.clone());
+        }
+        match self.connect_to_aws().await {
+            Ok(clients) => {
+                self.aws = Some(clients.clone());
+                Ok(clients)
+            }
+            Err(why) => {
+                self.aws_failure = Some(why.clone());
+                Err(why)
+            }
+        }
+    }
+
+    async fn connect_to_aws(&self) -> Result<AwsClients, String> {
         let region = self.settings.aws.region.as_ref();
         let region = region.ok_or_else(|| "no AWS region is known; set aws.region".to_owned())?;
         let config = aws::connect(region, self.endpoints()).await;
         let identity = aws::identity(&config).await.map_err(|error| sentence(&error))?;
-        let clients = self.clients(&config, &identity.account, identity.partition);
-        self.aws = Some(clients.clone());
-        Ok(clients)
+        Ok(self.clients(&config, &identity.account, identity.partition))
+    }
+
+    /// A new look begins: what failed in the last one is asked again.
+    pub fn look_again(&mut self) {
+        self.aws_failure = None;
     }
 
     fn endpoints(&self) -> Endpoints {
@@ -108,11 +153,13 @@ impl World {
     /// # Errors
     /// As [`World::aws`].
     pub async fn documents(&mut self) -> Result<DocumentStore, String> {
-        if let Location::File(folder) = &self.settings.issuer.store {
-            return Ok(DocumentStore::File(FileStore::new(self.root.path(), folder)));
+        match &self.settings.issuer.store {
+            Location::File(folder) => Ok(DocumentStore::File(FileStore::new(self.root.path(), folder))),
+            Location::S3 { .. } => {
+                let bucket = self.aws().await?.bucket;
+                bucket.map(DocumentStore::S3).ok_or_else(|| "the issuer has no bucket".to_owned())
+            }
         }
-        let bucket = self.aws().await?.bucket;
-        bucket.map(DocumentStore::S3).ok_or_else(|| "the issuer has no bucket".to_owned())
     }
 
     /// A client of this node's API server; the one of the last pass where nothing about it has changed.

@@ -18,7 +18,7 @@ use aws_sdk_s3::{
     operation::put_object::PutObjectError,
     primitives::ByteStream,
     types::{
-        BucketLocationConstraint, ChecksumAlgorithm, ChecksumMode, CreateBucketConfiguration, ObjectOwnership,
+        BucketLocationConstraint, ChecksumAlgorithm, ChecksumMode, CreateBucketConfiguration,
         PublicAccessBlockConfiguration,
     },
 };
@@ -287,7 +287,6 @@ impl S3Store {
             CreateBucketConfiguration::builder().location_constraint(region).build()
         });
         let request = self.client.create_bucket().bucket(self.bucket.as_str());
-        let request = request.object_ownership(ObjectOwnership::BucketOwnerEnforced);
         match request.set_create_bucket_configuration(constraint).send().await {
             Ok(_) => Ok(()),
             Err(error) => {

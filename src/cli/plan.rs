@@ -8,7 +8,10 @@ use similar::TextDiff;
 
 use crate::{
     daemon::Irsad,
-    model::plan::{self, Action},
+    model::{
+        plan::{self, Action},
+        report::waits,
+    },
 };
 
 use super::{Global, Output, output, settings};
@@ -82,7 +85,7 @@ fn print(plan: &plan::Plan) {
         println!("needs a person: {why}");
     }
     for what in &plan.waiting_for {
-        println!("waits for: {what}");
+        println!("{}", waits(what));
     }
     for notice in &plan.notices {
         println!("note: {notice}");

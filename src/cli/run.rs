@@ -7,6 +7,7 @@ use clap::Args;
 use crate::{
     daemon::{Irsad, Pass},
     host::systemd,
+    model::report::waits,
 };
 
 use super::{Global, Output, output, settings};
@@ -62,7 +63,7 @@ fn print(pass: &Pass, did_nothing: bool) {
         println!("needs a person: {why}");
     }
     for what in &pass.plan.waiting_for {
-        println!("waits for: {what}");
+        println!("{}", waits(what));
     }
     for notice in &pass.plan.notices {
         println!("note: {notice}");

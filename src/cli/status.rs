@@ -88,7 +88,7 @@ fn text(running: bool, report: Option<&Report>, now: Timestamp) -> String {
     }
     rows.extend(report.needs_a_person.iter().map(|why| row("needs a person", why)));
     rows.extend(report.failure.iter().map(|why| row("failed", why)));
-    rows.extend(report.waiting_for.iter().map(|what| row("waits for", what)));
+    rows.extend(report.waiting_for.iter().map(|what| row("waits", what)));
     rows.extend(report.notices.iter().map(|notice| row("note", notice)));
     let mut text = output::columns(&rows);
     if !report.keys.is_empty() {

@@ -39,6 +39,7 @@ impl Settings {
                 Restart::Never => RestartPolicy::Never,
             },
             token_lifetime: self.rotation.token_lifetime,
+            publish_lead: self.rotation.publish_lead,
             evidence_limit: EVIDENCE_LIMIT,
         }
     }

@@ -14,8 +14,9 @@ use crate::host::{
     watch::{Changed, Watch},
 };
 
-/// The next change of a watched file; the end of the watching task is the error that ended it.
-async fn next_change(files: &mut Watch) -> anyhow::Result<Changed> {
+/// The next change of a watched file; the end of the watching task is the error that ended it. Never, where nothing is watched.
+async fn next_change(files: Option<&mut Watch>) -> anyhow::Result<Changed> {
+    let Some(files) = files else { return std::future::pending().await };
     match files.changes.recv().await {
         Some(changed) => Ok(changed),
         None => {
@@ -42,7 +43,7 @@ pub(super) async fn wait(
     longest: Duration,
     stop: &mut flag::Receiver<bool>,
     reload: &mut Signal,
-    files: &mut Watch,
+    mut files: Option<&mut Watch>,
 ) -> anyhow::Result<Woken> {
     let until = Instant::now() + longest;
     loop {
@@ -56,7 +57,7 @@ pub(super) async fn wait(
                 signal.context("SIGHUP is no longer received")?;
                 return Ok(Woken::Reload);
             }
-            changed = next_change(files) => return changed.map(Woken::Files),
+            changed = next_change(files.as_deref_mut()) => return changed.map(Woken::Files),
             () = sleep_until(alive_again) => {
                 if Instant::now() >= until {
                     return Ok(Woken::Time);

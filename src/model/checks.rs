@@ -99,6 +99,9 @@ fn keys_in_use(facts: &Facts, served: Option<&Jwks>) -> Outcome {
     let Some(Ok(published)) = published.present().map(|found| Jwks::parse(&found.body)) else {
         return Outcome::Unknown("the published JWK Set could not be read".to_owned());
     };
+    if let Some(why) = facts.node.verifying_keys.unknown() {
+        return Outcome::Unknown(why.to_owned());
+    }
     let on_disk = facts.node.verifying_keys.present().into_iter().flatten().map(|key| key.kid().to_string());
     let running = served.into_iter().flat_map(Jwks::kids).map(str::to_owned);
     let mut missing: Vec<String> =

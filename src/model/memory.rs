@@ -56,8 +56,16 @@ pub struct Change {
     pub version: Version1,
     /// SHA-256 (hex) of the manifest as we wrote it: a rollback is ours only while the file still has it.
     pub manifest_digest: String,
+    /// SHA-256 (hex) of the manifest before: found again with another process, somebody has undone the change.
+    pub old_manifest_digest: String,
     /// What the change wants, as in the annotation `irsad/applied`.
     pub applied: String,
+    /// Issuer that the new process must sign as.
+    pub issuer: String,
+    /// Key that it must sign with.
+    pub signing_kid: String,
+    /// Keys that it must accept.
+    pub kids: Vec<String>,
     /// When the file was about to be written.
     pub begun_at: Timestamp,
     /// Start of the API server process that ran then; `None` where none answered.
@@ -94,6 +102,8 @@ pub struct PublishedKeys {
 pub struct PublishedKey {
     /// The public key as it stands in the JWKS.
     pub jwk: Jwk,
+    /// First pass in which an outsider saw it; `None` while nobody has.
+    pub seen_since: Option<Timestamp>,
     /// First pass in which neither the key files nor the API server had it; `None` while it is in use.
     pub gone_since: Option<Timestamp>,
 }

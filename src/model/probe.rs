@@ -23,6 +23,15 @@ impl<T> Probe<T> {
         }
     }
 
+    /// The same outcome with a reference to the value.
+    pub fn as_ref(&self) -> Probe<&T> {
+        match self {
+            Probe::Present(value) => Probe::Present(value),
+            Probe::Absent => Probe::Absent,
+            Probe::Unknown(why) => Probe::Unknown(why.clone()),
+        }
+    }
+
     /// Why it could not be asked, where that is so.
     pub fn unknown(&self) -> Option<&str> {
         match self {

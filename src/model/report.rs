@@ -183,7 +183,7 @@ fn summary(health: Health, desired: &Desired, facts: &Facts, plan: &Plan, histor
         Health::NeedsAPerson => format!("needs a person: {}", more(&plan.needs_a_person)),
         Health::Failing => format!("failed, next pass tries again: {}", history.failure.as_deref().unwrap_or_default()),
         Health::Working => format!("working: {}", plan.actions.last().map(ToString::to_string).unwrap_or_default()),
-        Health::Waiting => format!("waiting for {}", more(&plan.waiting_for)),
+        Health::Waiting => waits(&more(&plan.waiting_for)),
         Health::Converged => {
             let kid = facts.node.signing_key.present().map(|key| key.kid().to_string()).unwrap_or_default();
             match &facts.node.api_server {
@@ -194,6 +194,11 @@ fn summary(health: Health, desired: &Desired, facts: &Facts, plan: &Plan, histor
             }
         }
     }
+}
+
+/// A sentence of [`Report::waiting_for`] as a person reads it: what is waited for, or what stands in the way.
+pub fn waits(what: &str) -> String {
+    if what.starts_with("for ") { format!("waiting {what}") } else { format!("waiting: {what}") }
 }
 
 fn keys(facts: &Facts) -> Vec<KeyReport> {

@@ -264,7 +264,7 @@ pub fn node_policy(duties: &NodeDuties<'_>) -> Result<Option<String>, PolicyErro
     let mut statements = Vec::new();
     if let Some(objects) = &duties.objects {
         // Without ListBucket a missing object is answered with 403: it could not be told from one that is forbidden.
-        let mut actions = vec!["s3:GetBucketLocation", "s3:ListBucket"];
+        let mut actions = vec!["s3:ListBucket"];
         if duties.creates_bucket {
             actions.insert(0, "s3:CreateBucket");
         }
@@ -596,7 +596,6 @@ mod tests {
       "Effect": "Allow",
       "Action": [
         "s3:CreateBucket",
-        "s3:GetBucketLocation",
         "s3:ListBucket",
         "s3:GetBucketPolicy",
         "s3:PutBucketPolicy",
@@ -635,7 +634,7 @@ mod tests {
 
         let less = NodeDuties { creates_bucket: false, opens_bucket: false, provider: None, ..all.clone() };
         let text = node_policy(&less).expect("a policy").expect("a text");
-        assert_eq!(value(&text)["Statement"][0]["Action"], json!(["s3:GetBucketLocation", "s3:ListBucket"]));
+        assert_eq!(value(&text)["Statement"][0]["Action"], json!("s3:ListBucket"));
         assert_eq!(value(&text)["Statement"].as_array().map(Vec::len), Some(2));
         let nothing = NodeDuties { objects: None, provider: None, ..all };
         assert_eq!(node_policy(&nothing).expect("no policy"), None);

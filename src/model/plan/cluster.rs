@@ -12,7 +12,7 @@ use crate::model::{
 };
 
 use super::{
-    Action, ApiServer, BucketFacts, Desired, DesiredBucket, DesiredProvider, Facts, Plan, ProviderFacts,
+    Action, ApiServer, BucketFacts, ClusterFacts, Desired, DesiredBucket, DesiredProvider, Facts, Plan, ProviderFacts,
     PublicAccessBlock, PublicDocument, StoredDocument, WAITING_INTERVAL,
 };
 
@@ -35,15 +35,14 @@ struct Documents {
 
 pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut Plan) -> PublishedState {
     let Some(keys) = keys_to_publish(facts) else { return PublishedState::NotYet };
-    let remembered = match &facts.cluster.published_keys {
-        Probe::Present(remembered) => remembered.clone(),
-        Probe::Absent => PublishedKeys { version: Version1, keys: Vec::new() },
-        Probe::Unknown(why) => {
-            plan.needs_a_person.push(why.clone());
-            return PublishedState::NotYet;
-        }
+    let Some(remembered) = remembered(facts, &keys, now, plan) else { return PublishedState::NotYet };
+    let clock_differs = facts.cluster.clock_differs(now);
+    let lifetime = match clock_differs {
+        None => SignedDuration::try_from(desired.token_lifetime).unwrap_or(SignedDuration::MAX),
+        Some(_) => SignedDuration::MAX,
     };
-    let next = remember(&remembered, &keys, desired, now);
+    plan.notices.extend(clock_differs);
+    let next = remember(&remembered, &keys, &seen_outside(&facts.cluster), lifetime, now);
     let documents = match documents(desired, &keys, &next) {
         Ok(documents) => documents,
         Err(why) => {
@@ -56,7 +55,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut 
     {
         return PublishedState::NotYet;
     }
-    if next != remembered {
+    if Probe::Present(&next) != facts.cluster.published_keys.as_ref() {
         plan.actions.push(Action::RememberPublishedKeys(next));
     }
     let published = plan_documents(desired, facts, &documents, plan);
@@ -86,24 +85,62 @@ fn keys_to_publish(facts: &Facts) -> Option<Vec<Jwk>> {
     Some(keys)
 }
 
-/// The memory of published keys after this pass: new ones in use, missing ones with the time they went, old ones gone.
-fn remember(remembered: &PublishedKeys, in_use: &[Jwk], desired: &Desired, now: Timestamp) -> PublishedKeys {
-    let lifetime = SignedDuration::try_from(desired.token_lifetime).unwrap_or(SignedDuration::MAX);
-    let is_in_use = |kid: Option<&str>| in_use.iter().any(|key| key.kid() == kid);
-    let mut keys: Vec<PublishedKey> = remembered
-        .keys
-        .iter()
-        .map(|key| PublishedKey {
-            jwk: key.jwk.clone(),
-            gone_since: if is_in_use(key.jwk.kid()) { None } else { Some(key.gone_since.unwrap_or(now)) },
-        })
-        .filter(|key| key.gone_since.is_none_or(|since| now.duration_since(since) < lifetime))
-        .collect();
-    for jwk in in_use {
-        if !keys.iter().any(|key| key.jwk.kid() == jwk.kid()) {
-            keys.push(PublishedKey { jwk: jwk.clone(), gone_since: None });
+/// What this node remembers of published keys. A node without a memory takes over what the store holds: keys that somebody published
+/// before us may still have tokens.
+fn remembered(facts: &Facts, in_use: &[Jwk], now: Timestamp, plan: &mut Plan) -> Option<PublishedKeys> {
+    let several = facts.node.api_servers.present().is_some_and(|servers| servers.len() > 1);
+    let known = match &facts.cluster.published_keys {
+        Probe::Present(remembered) if !several => return Some(remembered.clone()),
+        // Other nodes may have published keys that this one never had: none of them is removed.
+        Probe::Present(remembered) => remembered.keys.clone(),
+        Probe::Unknown(why) => {
+            plan.needs_a_person.push(why.clone());
+            return None;
         }
+        Probe::Absent => Vec::new(),
+    };
+    let stored = match facts.cluster.jwks() {
+        Probe::Present(stored) => Jwks::parse(&stored.body).map(|jwks| jwks.keys().to_vec()).unwrap_or_default(),
+        Probe::Absent => Vec::new(),
+        Probe::Unknown(why) => {
+            plan.wait(why.clone(), WAITING_INTERVAL);
+            return None;
+        }
+    };
+    let is_known = |jwk: &Jwk| in_use.iter().chain(known.iter().map(|key| &key.jwk)).any(|key| key.kid() == jwk.kid());
+    let left = stored.into_iter().filter(|jwk| jwk.kid().is_some() && !is_known(jwk));
+    let left: Vec<_> = left.map(|jwk| PublishedKey { jwk, seen_since: None, gone_since: Some(now) }).collect();
+    Some(PublishedKeys { version: Version1, keys: [known, left].concat() })
+}
+
+/// Key ids that an outsider finds now; what the store holds where there is no outsider.
+fn seen_outside(cluster: &ClusterFacts) -> Vec<String> {
+    let body = match &cluster.public_jwks {
+        Some(public) => public.present().map(|found| &found.body),
+        None => cluster.jwks().present().map(|found| &found.body),
+    };
+    let jwks = body.and_then(|body| Jwks::parse(body).ok());
+    jwks.map(|jwks| jwks.kids().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// The memory of published keys after this pass: new ones in use, missing ones with the time they went, old ones gone.
+fn remember(
+    remembered: &PublishedKeys,
+    in_use: &[Jwk],
+    seen: &[String],
+    lifetime: SignedDuration,
+    now: Timestamp,
+) -> PublishedKeys {
+    let is_in_use = |kid: Option<&str>| in_use.iter().any(|key| key.kid() == kid);
+    let is_seen = |jwk: &Jwk| seen.iter().any(|kid| jwk.kid() == Some(kid.as_str()));
+    let new = in_use.iter().filter(|jwk| !remembered.keys.iter().any(|key| key.jwk.kid() == jwk.kid()));
+    let new = new.map(|jwk| PublishedKey { jwk: jwk.clone(), seen_since: None, gone_since: None });
+    let mut keys: Vec<PublishedKey> = remembered.keys.iter().cloned().chain(new).collect();
+    for key in &mut keys {
+        key.gone_since = if is_in_use(key.jwk.kid()) { None } else { key.gone_since.or(Some(now)) };
+        key.seen_since = key.seen_since.or_else(|| is_seen(&key.jwk).then_some(now));
     }
+    keys.retain(|key| key.gone_since.is_none_or(|since| now.duration_since(since) < lifetime));
     PublishedKeys { version: Version1, keys }
 }
 
@@ -183,8 +220,8 @@ fn plan_documents(desired: &Desired, facts: &Facts, documents: &Documents, plan:
     let mut seen = true;
     // The JWKS goes first: who finds the discovery document must find the keys that it names.
     for ((path, body), stored, public) in [
-        (&documents.jwks, &cluster.stored_jwks, &cluster.public_jwks),
-        (&documents.discovery, &cluster.stored_discovery, &cluster.public_discovery),
+        (&documents.jwks, cluster.jwks(), &cluster.public_jwks),
+        (&documents.discovery, cluster.discovery(), &cluster.public_discovery),
     ] {
         let document = Document { path, body, url: desired.issuer.document(path), key: desired.store.key(path) };
         seen &= document.plan(stored, public.as_ref(), by_policy, &desired.store, plan);

@@ -35,6 +35,8 @@ pub struct Desired {
     pub restart: RestartPolicy,
     /// Longest life of a token that an outsider may still have to verify.
     pub token_lifetime: Duration,
+    /// How long a key is public before the API server is restarted to sign with it.
+    pub publish_lead: Duration,
     /// How long the API server may take to prove a change before the previous manifest comes back.
     pub evidence_limit: Duration,
 }

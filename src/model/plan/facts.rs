@@ -1,6 +1,8 @@
 //! What was observed, as the planner needs it. Filled in by `observe`, compared by the plans.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     file::Digest,
@@ -11,6 +13,9 @@ use crate::model::{
     memory::{Change, PublishedKeys, RefusedChange},
     probe::Probe,
 };
+
+/// Largest difference to another clock with which ages still count: AWS takes signatures that are as far off.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Everything one pass observed.
 #[derive(Debug, Clone)]
@@ -34,12 +39,14 @@ pub struct NodeFacts {
     pub had_keys: bool,
     /// The running API server.
     pub api_server: ApiServer,
-    /// Other control-plane nodes' API servers as the `kubernetes` EndpointSlice names them, this one included.
-    pub api_server_addresses: Probe<Vec<String>>,
+    /// The cluster's API servers, this one included; Absent where none has registered. Unknown where they were not asked for.
+    pub api_servers: Probe<Vec<String>>,
     /// A process named kubeadm runs: it may be about to write the manifest.
     pub kubeadm_runs: bool,
     /// A change that is not proven yet. Unknown where the memory cannot be read.
     pub change: Probe<Change>,
+    /// How long this process has watched that change, by a clock that nobody sets.
+    pub change_watched_for: Duration,
     /// The change that was rolled back last.
     pub refused: Probe<RefusedChange>,
     /// What is odd about the files and stops nothing.
@@ -127,6 +134,31 @@ pub struct PublicAccessBlock {
     pub restrict_public_buckets: bool,
 }
 
+impl ClusterFacts {
+    /// The stored JWKS. Without a bucket there is certainly none, whatever asking for it said.
+    pub fn jwks(&self) -> &Probe<StoredDocument> {
+        if self.bucket == Some(Probe::Absent) { &Probe::Absent } else { &self.stored_jwks }
+    }
+
+    /// What to say where this machine's clock and that of the server of the documents differ too much to count ages by.
+    pub fn clock_differs(&self, now: Timestamp) -> Option<String> {
+        let date = self.public_jwks.as_ref()?.present()?.date?;
+        let difference = now.duration_since(date).abs();
+        (difference > CLOCK_TOLERANCE).then(|| {
+            format!(
+                "this machine's clock differs by {} s from the one of the issuer's server: no key is retired or put to use; set the \
+                 clock (chronyc tracking)",
+                difference.as_secs()
+            )
+        })
+    }
+
+    /// The stored discovery document, likewise.
+    pub fn discovery(&self) -> &Probe<StoredDocument> {
+        if self.bucket == Some(Probe::Absent) { &Probe::Absent } else { &self.stored_discovery }
+    }
+}
+
 impl PublicAccessBlock {
     /// For public documents: no public ACL of any kind, a public policy allowed.
     pub const FOR_PUBLIC_DOCUMENTS: Self = Self {
@@ -153,6 +185,8 @@ pub struct PublicDocument {
     pub body: Vec<u8>,
     /// `Content-Type`.
     pub content_type: Option<String>,
+    /// `Date`: the server's clock.
+    pub date: Option<Timestamp>,
 }
 
 /// The IAM OIDC provider of our issuer.

@@ -1,7 +1,7 @@
 //! The key files of this node: a pair that belongs together, or what stands in the way of one.
 
-use super::{Action, ApiServer, Desired, KeyKeeping, NodeFacts, Plan, WAITING_INTERVAL};
-use crate::model::key::PublicKey;
+use super::{Action, ApiServer, Desired, KeyKeeping, NodeFacts, Plan, StoredDocument, WAITING_INTERVAL};
+use crate::model::{key::PublicKey, probe::Probe};
 
 /// The keys on this node's disk, known to belong together.
 pub(super) struct Keys<'a> {
@@ -12,11 +12,16 @@ pub(super) struct Keys<'a> {
 }
 
 pub(super) fn prepare(desired: &Desired, node: &NodeFacts, plan: &mut Plan) {
-    plan_keys(desired, &NodeFacts { had_keys: false, ..node.clone() }, plan);
+    plan_keys(desired, &NodeFacts { had_keys: false, ..node.clone() }, &Probe::Absent, plan);
 }
 
 /// The keys of the key files, or what stands in the way of having them.
-pub(super) fn plan_keys<'a>(desired: &Desired, node: &'a NodeFacts, plan: &mut Plan) -> Option<Keys<'a>> {
+pub(super) fn plan_keys<'a>(
+    desired: &Desired,
+    node: &'a NodeFacts,
+    published: &Probe<StoredDocument>,
+    plan: &mut Plan,
+) -> Option<Keys<'a>> {
     let (private, public) = (desired.signing_key.display(), desired.verifying_keys.display());
     let before = plan.needs_a_person.len();
     for file in [node.signing_key.unknown(), node.verifying_keys.unknown()].into_iter().flatten() {
@@ -38,10 +43,7 @@ pub(super) fn plan_keys<'a>(desired: &Desired, node: &'a NodeFacts, plan: &mut P
         (None, None) if desired.keys == KeyKeeping::Follow => {
             plan.wait(format!("{private} and {public}: apiServer.keys is follow and nobody has written them yet"), WAITING_INTERVAL);
         }
-        (None, None) if nothing_runs && !node.had_keys => plan.actions.push(Action::MakeKeyPair {
-            signing_key: desired.signing_key.clone(),
-            verifying_keys: desired.verifying_keys.clone(),
-        }),
+        (None, None) if nothing_runs && !node.had_keys => make_keys(desired, node, published, plan),
         (None, None) if nothing_runs => plan.wait(
             format!(
                 "{private} and {public}: this node had keys and has none now, as after kubeadm reset; kubeadm join brings them, \
@@ -49,17 +51,37 @@ pub(super) fn plan_keys<'a>(desired: &Desired, node: &'a NodeFacts, plan: &mut P
             ),
             WAITING_INTERVAL,
         ),
-        (Some(signing), None) if nothing_runs && desired.keys == KeyKeeping::Manage => {
+        (Some(signing), None) if nothing_runs && !node.had_keys && desired.keys == KeyKeeping::Manage => {
             plan.actions.push(Action::WriteVerifyingKeys {
                 path: desired.verifying_keys.clone(),
                 pem: signing.to_pem(),
             });
         }
         (signing, _) => plan.needs_a_person.push(format!(
-            "{} is missing although kube-apiserver runs from it (nothing written); put it back before that process restarts, a copy \
-             may be in /var/lib/irsad/last-good",
+            "{} is missing although this node has used it (nothing written); put it back before kube-apiserver starts again, a copy may \
+             be in /var/lib/irsad/last-good",
             if signing.is_none() { &private } else { &public }
         )),
     }
     None
+}
+
+/// A key of ours where the cluster has none: not beside kubeadm, which makes one too, and not where one is published already.
+fn make_keys(desired: &Desired, node: &NodeFacts, published: &Probe<StoredDocument>, plan: &mut Plan) {
+    match published {
+        _ if node.kubeadm_runs => plan.wait("for kubeadm to finish, before a key is made", WAITING_INTERVAL),
+        Probe::Unknown(why) => plan.wait(why.clone(), WAITING_INTERVAL),
+        Probe::Present(_) => plan.wait(
+            format!(
+                "{} holds keys already, so this cluster has some: kubeadm join brings them to this node; irsad prepare makes new ones \
+                 for a new cluster",
+                desired.store
+            ),
+            WAITING_INTERVAL,
+        ),
+        Probe::Absent => plan.actions.push(Action::MakeKeyPair {
+            signing_key: desired.signing_key.clone(),
+            verifying_keys: desired.verifying_keys.clone(),
+        }),
+    }
 }

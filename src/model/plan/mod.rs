@@ -76,12 +76,15 @@ impl Plan {
     }
 }
 
-/// What to do next for the cluster's documents and for this node, in that order.
+/// What to do next: for a change that is open, then for the cluster's documents, then for this node.
 pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
     let mut plan = Plan::new();
     plan.notices.extend(facts.node.remarks.iter().cloned());
+    let change_is_open = change::plan(desired, &facts.node, now, &mut plan);
     plan.published = cluster::plan(desired, facts, now, &mut plan);
-    node::plan(desired, &facts.node, now, &mut plan);
+    if !change_is_open {
+        node::plan(desired, facts, now, &mut plan);
+    }
     plan
 }
 

@@ -1,6 +1,8 @@
 //! This node: key files, manifest, and the API server that runs from them.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::model::{
@@ -11,51 +13,39 @@ use crate::model::{
 };
 
 use super::{
-    Action, ApiServer, Desired, Evidence, KeyKeeping, NodeFacts, Plan, ProbeToken, PublishedState, RESTART_INTERVAL,
-    RestartPolicy, WAITING_INTERVAL,
+    Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, KeyKeeping, NodeFacts, Plan, PublishedState,
+    RESTART_INTERVAL, RestartPolicy, WAITING_INTERVAL,
     keys::{Keys, plan_keys},
 };
 
 /// Generation that the annotation names while the node works from the keys on its own disk.
 const GENERATION: u64 = 1;
 
-pub(super) fn plan(desired: &Desired, node: &NodeFacts, now: Timestamp, plan: &mut Plan) {
-    let Some(keys) = plan_keys(desired, node, plan) else { return };
+pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut Plan) {
+    let node = &facts.node;
+    let Some(keys) = plan_keys(desired, node, facts.cluster.jwks(), plan) else { return };
     let (found, digest) = match &node.manifest {
         Probe::Present(found) => (&found.0, &found.1),
-        Probe::Absent => return plan_without_manifest(desired, node, plan),
+        Probe::Absent => {
+            plan.notices.push(format!("no {} yet: kubeadm has not run on this node", desired.manifest.display()));
+            return;
+        }
         Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
     };
-    let change = match &node.change {
-        Probe::Present(change) => Some(change),
-        Probe::Absent => None,
-        Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
-    };
-    let edit = match Edit::new(desired, found, digest, &keys) {
-        Ok(edit) => edit,
-        Err(why) => return plan.needs_a_person.push(why),
-    };
-    match change {
-        Some(change) => edit.follow(change, node, now, plan),
-        None => edit.begin(node, now, plan),
-    }
-}
-
-fn plan_without_manifest(desired: &Desired, node: &NodeFacts, plan: &mut Plan) {
-    plan.notices.push(format!("no {} yet: kubeadm has not run on this node", desired.manifest.display()));
-    if node.change.present().is_some() {
-        plan.actions.push(Action::ForgetChange);
+    match Edit::new(desired, found, digest, &keys) {
+        Ok(edit) => edit.begin(facts, now, plan),
+        Err(why) => plan.needs_a_person.push(why),
     }
 }
 
 /// The manifest as it is and as it should be.
-pub(super) struct Edit<'a> {
-    pub desired: &'a Desired,
-    pub keys: &'a Keys<'a>,
-    pub found: &'a Manifest,
-    pub digest: &'a Digest,
+struct Edit<'a> {
+    desired: &'a Desired,
+    keys: &'a Keys<'a>,
+    found: &'a Manifest,
+    digest: &'a Digest,
     /// Value of the annotation that goes with the wanted state.
-    pub applied: String,
+    applied: String,
     wanted_text: String,
     flags_are_right: bool,
 }
@@ -87,9 +77,9 @@ impl<'a> Edit<'a> {
         })
     }
 
-    /// No change is under way: is one needed, and may it begin?
-    fn begin(&self, node: &NodeFacts, now: Timestamp, plan: &mut Plan) {
-        let path = self.desired.manifest.display();
+    /// Is a change needed, and may it begin?
+    fn begin(&self, facts: &Facts, now: Timestamp, plan: &mut Plan) {
+        let (node, path) = (&facts.node, self.desired.manifest.display());
         let evidence = match &node.api_server {
             ApiServer::None => return self.write_unseen(plan),
             ApiServer::NoKubeconfig(why) => return plan.wait(why.clone(), WAITING_INTERVAL),
@@ -101,7 +91,7 @@ impl<'a> Edit<'a> {
             ApiServer::Seen(evidence) => evidence,
         };
         if !evidence.ready {
-            return plan.wait("kube-apiserver of this node to be ready", RESTART_INTERVAL);
+            return plan.wait("for kube-apiserver of this node to be ready", RESTART_INTERVAL);
         }
         if let Some(why) = self.forgotten_keys(evidence) {
             return plan.needs_a_person.push(why);
@@ -112,10 +102,16 @@ impl<'a> Edit<'a> {
         if self.mention_refusal(node, plan) {
             return;
         }
-        match self.hindrance(node, evidence, plan.published) {
-            Some(why) => {
+        if self.wanted_text == self.found.text() {
+            return plan.needs_a_person.push(format!(
+                "kube-apiserver runs with other keys than its files hold, and {path} is as it should be already; restart it: move the \
+                 manifest out of its folder, wait until the process is gone, move it back"
+            ));
+        }
+        match self.hindrance(facts, evidence, now, plan.published) {
+            Some((why, look_again)) => {
                 plan.later.push(self.replacement());
-                plan.wait(why, WAITING_INTERVAL);
+                plan.wait(why, look_again);
             }
             None => self.replace(evidence, now, plan),
         }
@@ -146,12 +142,20 @@ impl<'a> Edit<'a> {
         plan.actions.extend([
             Action::SaveLastGood {
                 manifest: self.found.text().to_owned(),
-                key_files: vec![self.desired.verifying_keys.clone(), self.desired.signing_key.clone()],
+                // Files that the process does not run from are not good yet; the copies of those that were stay.
+                key_files: match self.runs_from_the_key_files(evidence) {
+                    true => vec![self.desired.verifying_keys.clone(), self.desired.signing_key.clone()],
+                    false => Vec::new(),
+                },
             },
             Action::BeginChange(Change {
                 version: Version1,
                 manifest_digest: Digest::of(self.wanted_text.as_bytes()).to_string(),
+                old_manifest_digest: self.digest.to_string(),
                 applied: self.applied.clone(),
+                issuer: self.desired.issuer.to_string(),
+                signing_kid: self.keys.signing.kid().to_string(),
+                kids: self.keys.verifying.iter().map(|key| key.kid().to_string()).collect(),
                 begun_at: now,
                 old_process_started_at: evidence.started_at,
             }),
@@ -179,12 +183,16 @@ impl<'a> Edit<'a> {
     fn keys_are_current(&self, evidence: &Evidence) -> bool {
         match self.desired.keys {
             KeyKeeping::Follow => true,
-            KeyKeeping::Manage => {
-                let signs_with_it = |token: &ProbeToken| token.kid == self.keys.signing.kid().as_str();
-                self.keys.verifying.iter().all(|key| evidence.served.has(key.kid()))
-                    && evidence.probe_token.present().is_none_or(signs_with_it)
-            }
+            KeyKeeping::Manage => self.runs_from_the_key_files(evidence),
         }
+    }
+
+    fn runs_from_the_key_files(&self, evidence: &Evidence) -> bool {
+        self.keys.verifying.iter().all(|key| evidence.served.has(key.kid())) && !self.signs_with_another_key(evidence)
+    }
+
+    fn signs_with_another_key(&self, evidence: &Evidence) -> bool {
+        evidence.probe_token.present().is_some_and(|token| token.kid != self.keys.signing.kid().as_str())
     }
 
     /// The files are right: does the process say so too?
@@ -200,7 +208,7 @@ impl<'a> Edit<'a> {
         if minted != Some(self.desired.issuer.as_str()) {
             plan.wait(
                 format!(
-                    "kube-apiserver to run with the flags of {}: it signs as {}",
+                    "for kube-apiserver to run with the flags of {}: it signs as {}",
                     self.desired.manifest.display(),
                     minted.unwrap_or("nobody (its discovery is off)")
                 ),
@@ -214,9 +222,9 @@ impl<'a> Edit<'a> {
         match &node.refused {
             Probe::Present(refused) if refused.applied == self.applied => {
                 plan.needs_a_person.push(format!(
-                    "kube-apiserver did not come back from change {} ({}); the previous manifest was put back at {} and the change \
-                     is not tried again: find the reason in its last log below /var/log/pods/kube-system_kube-apiserver-*, mend it, \
-                     then remove /var/lib/irsad/refused-change.json",
+                    "change {} failed ({}); the previous manifest is back since {} and the change is not tried again: find the \
+                     reason in the last log below /var/log/pods/kube-system_kube-apiserver-*, mend it, then remove \
+                     /var/lib/irsad/refused-change.json",
                     refused.applied, refused.reason, refused.rolled_back_at
                 ));
                 true
@@ -229,38 +237,81 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// What has to come true before the API server may be restarted.
-    fn hindrance(&self, node: &NodeFacts, evidence: &Evidence, published: PublishedState) -> Option<String> {
+    /// What has to come true before the API server may be restarted, and when to look again.
+    fn hindrance(
+        &self,
+        facts: &Facts,
+        evidence: &Evidence,
+        now: Timestamp,
+        published: PublishedState,
+    ) -> Option<(String, Duration)> {
         let path = self.desired.manifest.display();
+        let soon = |why: String| Some((why, WAITING_INTERVAL));
         if published == PublishedState::NotYet {
-            return Some(format!("the public documents, before {path} is changed"));
+            return soon(format!("for the public documents, before {path} is changed"));
         }
-        if node.kubeadm_runs {
-            return Some(format!("kubeadm to finish, before {path} is changed"));
+        if facts.node.kubeadm_runs {
+            return soon(format!("for kubeadm to finish, before {path} is changed"));
         }
+        if let Some(why) = self.forbidden(&facts.node) {
+            return Some((why, CHECK_INTERVAL));
+        }
+        if let Some(why) = self.too_young(facts, evidence, now) {
+            return Some((why, CHECK_INTERVAL));
+        }
+        match (&evidence.probe_token, evidence.started_at) {
+            (Probe::Present(_), Some(_)) => None,
+            (Probe::Unknown(why), _) => soon(format!("for a probe token, to prove the change with: {why}")),
+            (Probe::Absent, _) => soon(
+                "for service account kube-system/default, which kube-controller-manager makes, to prove the change with".to_owned(),
+            ),
+            (_, None) => soon("for the start time of the kube-apiserver process, to tell a new one from it".to_owned()),
+        }
+    }
+
+    /// Why this version, or the configuration, lets no API server be restarted here.
+    fn forbidden(&self, node: &NodeFacts) -> Option<String> {
+        let path = self.desired.manifest.display();
         match self.desired.restart {
             RestartPolicy::Rolling => {}
             RestartPolicy::Opportunistic => {
                 return Some(format!(
-                    "a restart that happens anyway (apiServer.restart is opportunistic), to change {path}"
+                    "for a restart that happens anyway (apiServer.restart is opportunistic), to change {path}"
                 ));
             }
             RestartPolicy::Never => {
-                return Some(format!("somebody to change {path} as irsad plan shows (apiServer.restart is never)"));
+                return Some(format!("for somebody to change {path} as irsad plan shows (apiServer.restart is never)"));
             }
         }
-        match &node.api_server_addresses {
-            Probe::Present(addresses) if addresses.len() > 1 => Some(format!(
-                "a version that restarts several API servers in turn: this cluster has {} ({}), {path} is left alone",
-                addresses.len(),
-                addresses.join(", ")
+        match &node.api_servers {
+            Probe::Present(servers) if servers.len() > 1 => Some(format!(
+                "for a version that restarts several API servers in turn: this cluster has {} ({}), {path} is left alone",
+                servers.len(),
+                servers.join(", ")
             )),
-            Probe::Present(_) | Probe::Absent => match evidence.started_at {
-                Some(_) => None,
-                None => Some("the start time of the kube-apiserver process, to tell a new one from it".to_owned()),
-            },
+            Probe::Present(_) | Probe::Absent => None,
             Probe::Unknown(why) => Some(why.clone()),
         }
+    }
+
+    /// A key that the process does not sign with yet must be public for so long that every verifier has fetched it.
+    fn too_young(&self, facts: &Facts, evidence: &Evidence, now: Timestamp) -> Option<String> {
+        if !self.signs_with_another_key(evidence) {
+            return None;
+        }
+        let (kid, lead) = (self.keys.signing.kid().as_str(), self.desired.publish_lead);
+        let keys =
+            facts.cluster.published_keys.present().map(|published| published.keys.as_slice()).unwrap_or_default();
+        let seen = keys.iter().find(|key| key.jwk.kid() == Some(kid)).and_then(|key| key.seen_since);
+        let age = seen.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+        let is_old_enough = age >= SignedDuration::try_from(lead).unwrap_or(SignedDuration::MAX);
+        (!is_old_enough || facts.cluster.clock_differs(now).is_some()).then(|| {
+            format!(
+                "for key {kid} to be public for {} s (rotation.publishLead) before kube-apiserver signs with it ({} s so far)",
+                lead.as_secs(),
+                age.as_secs()
+            )
+        })
     }
 }
 
@@ -301,7 +352,7 @@ fn wanted_audiences(desired: &Desired, found: &Manifest) -> Result<Option<Vec<St
     }
 }
 
-/// Value of the annotation `irsad/applied`: changes exactly when the API server must restart.
+/// Value of the annotation `irsad/applied`: other for every other set of flags and keys.
 fn applied(desired: &Desired, issuers: &[String], audiences: Option<&[String]>, keys: &Keys<'_>) -> String {
     let mut hash = Sha256::new();
     let mut line = |name: &str, value: &str| hash.update(format!("{name}={value}\n"));

@@ -51,6 +51,7 @@ fn desired() -> Desired {
         api_audiences: None,
         restart: RestartPolicy::Rolling,
         token_lifetime: Duration::from_secs(86_400),
+        publish_lead: Duration::from_secs(86_400),
         evidence_limit: Duration::from_secs(300),
     }
 }
@@ -81,6 +82,7 @@ struct World {
     objects: BTreeMap<String, Vec<u8>>,
     provider: Option<ProviderFacts>,
     change: Option<Change>,
+    watched_seconds: u64,
     refused: Option<RefusedChange>,
     published_keys: Option<PublishedKeys>,
     last_good: Option<String>,
@@ -105,6 +107,7 @@ impl World {
             objects: BTreeMap::new(),
             provider: None,
             change: None,
+            watched_seconds: 0,
             refused: None,
             published_keys: None,
             last_good: None,
@@ -118,6 +121,9 @@ impl World {
 
     fn pass_time(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).expect("a time");
+        if self.change.is_some() {
+            self.watched_seconds += u64::try_from(seconds).unwrap_or_default();
+        }
     }
 
     fn parsed(&self) -> Option<Manifest> {
@@ -160,9 +166,11 @@ impl World {
             None => Probe::Absent,
         };
         let public = |path: &str| match (self.is_public(), self.objects.get(path)) {
-            (true, Some(body)) => {
-                Probe::Present(PublicDocument { body: body.clone(), content_type: Some("application/json".to_owned()) })
-            }
+            (true, Some(body)) => Probe::Present(PublicDocument {
+                body: body.clone(),
+                content_type: Some("application/json".to_owned()),
+                date: Some(self.now),
+            }),
             (true, None) => Probe::Absent,
             (false, _) => Probe::Unknown("403".to_owned()),
         };
@@ -175,9 +183,10 @@ impl World {
                 verifying_keys: probe(self.verifying.clone()),
                 had_keys: self.published_keys.is_some(),
                 api_server,
-                api_server_addresses: Probe::Present((0..self.api_servers).map(|n| format!("192.0.2.{n}")).collect()),
+                api_servers: Probe::Present((0..self.api_servers).map(|n| format!("192.0.2.{n}")).collect()),
                 kubeadm_runs: self.kubeadm_runs,
                 change: probe(self.change.clone()),
+                change_watched_for: Duration::from_secs(self.watched_seconds),
                 refused: probe(self.refused.clone()),
                 remarks: Vec::new(),
                 last_good_manifest: probe(self.last_good.clone()),
@@ -235,7 +244,10 @@ impl World {
                 self.provider.as_mut().expect("a provider").audiences.push(audience);
             }
             Action::SaveLastGood { manifest, .. } => self.last_good = Some(manifest),
-            Action::BeginChange(change) => self.change = Some(change),
+            Action::BeginChange(change) => {
+                self.change = Some(change);
+                self.watched_seconds = 0;
+            }
             Action::ReplaceManifest { text, .. } => {
                 self.manifest = Some(text);
                 self.pass_time(20);
@@ -366,9 +378,7 @@ fn api_server_that_does_not_come_back_gets_its_manifest_back_and_the_change_is_n
     assert!(world.process.is_some());
     let restarts = world.restarts;
     world.pass_time(86_400);
-    assert!(
-        world.converge(&desired()).needs_a_person[0].starts_with("kube-apiserver did not come back from change 1-")
-    );
+    assert!(world.converge(&desired()).needs_a_person[0].starts_with("change 1-"));
     assert_eq!((world.restarts, plan.actions.len()), (restarts, 0));
 }
 
@@ -377,9 +387,8 @@ fn rollback_waits_its_whole_limit_and_no_longer() {
     let mut world = World::of_kubeadm();
     world.starts_with = |issuers| issuers[0] != OURS;
     world.converge(&desired());
-    let begun = world.change.clone().expect("a change under way").begun_at;
     for (seconds, rolls_back) in [(300, false), (301, true)] {
-        world.now = begun.checked_add(SignedDuration::from_secs(seconds)).expect("a time");
+        world.watched_seconds = seconds;
         let plan = plan(&desired(), &world.facts(), world.now);
         assert_eq!(
             plan.actions.iter().any(|action| matches!(action, Action::RefuseChange(_))),
@@ -418,7 +427,7 @@ fn change_is_proven_by_a_new_ready_process_that_serves_and_signs_with_what_the_f
         let mut facts = whole.clone();
         facts.node.api_server = ApiServer::Seen(evidence);
         let plan = plan(&desired(), &facts, world.now);
-        let waits = format!("kube-apiserver to prove the change: {missing}");
+        let waits = format!("for kube-apiserver to prove the change: {missing}");
         assert!(plan.waiting_for.iter().any(|what| what.starts_with(&waits)), "{missing}: {plan:?}");
         assert!(!plan.actions.contains(&Action::ConfirmChange), "{missing}");
     }
@@ -453,15 +462,111 @@ fn document_of_another_media_type_is_published_again() {
 }
 
 #[test]
-fn clock_set_back_during_a_restart_does_not_stop_the_rollback() {
+fn clock_that_is_set_during_a_restart_neither_stops_nor_hurries_the_rollback() {
+    for step in [-86_400, 86_400] {
+        let mut world = World::of_kubeadm();
+        world.starts_with = |issuers| issuers[0] != OURS;
+        world.converge(&desired());
+        world.watched_seconds = 10;
+        world.now = world.now.checked_add(SignedDuration::from_secs(step)).expect("a time");
+        world.converge(&desired());
+        assert!(world.refused.is_none(), "{step} s: rolled back before its time");
+        world.pass_time(301);
+        world.converge(&desired());
+        assert_eq!(world.manifest.as_deref(), Some(MANIFEST), "{step} s");
+    }
+}
+
+#[test]
+fn process_that_started_before_the_old_one_by_a_wrong_clock_is_a_new_one_all_the_same() {
+    let mut world = World::of_kubeadm();
+    while world.change.is_none() {
+        let plan = plan(&desired(), &world.facts(), world.now);
+        plan.actions.iter().for_each(|action| world.carry_out(action));
+    }
+    let hours_ago = world.now.checked_sub(SignedDuration::from_hours(9)).expect("a time");
+    world.process.as_mut().expect("a process").started_at = hours_ago;
+    assert_eq!(plan(&desired(), &world.facts(), world.now).actions, [Action::ConfirmChange]);
+}
+
+#[test]
+fn rollback_stands_before_everything_else_whatever_the_key_files_and_the_configuration_say() {
     let mut world = World::of_kubeadm();
     world.starts_with = |issuers| issuers[0] != OURS;
     world.converge(&desired());
-    world.pass_time(-3_600);
-    world.converge(&desired());
     world.pass_time(301);
+    world.objects.clear();
+    let audiences: Vec<Audience> = vec!["other".parse().expect("an audience")];
+    let reloaded = Desired { api_audiences: Some(audiences), verifying_keys: "/elsewhere/sa.pub".into(), ..desired() };
+    let mut facts = world.facts();
+    facts.node.signing_key = Probe::Unknown("not a key".to_owned());
+    for desired in [desired(), reloaded] {
+        let plan = plan(&desired, &facts, world.now);
+        let first: Vec<&str> = plan.actions.iter().take(3).map(Action::name).collect();
+        assert_eq!(first, ["refuse-change", "replace-manifest", "forget-change"]);
+    }
+}
+
+#[test]
+fn change_that_somebody_takes_back_by_hand_is_not_made_again() {
+    let mut world = World::of_kubeadm();
+    world.starts_with = |issuers| issuers[0] != OURS;
     world.converge(&desired());
-    assert_eq!(world.manifest.as_deref(), Some(MANIFEST));
+    world.manifest = Some(MANIFEST.to_owned());
+    let plan = world.converge(&desired());
+    assert!(plan.actions.is_empty() && world.change.is_some(), "the API server does not answer yet: {plan:?}");
+    world.pass_time(20);
+    world.start();
+    let restarts = world.restarts;
+    assert!(world.converge(&desired()).needs_a_person[0].contains("somebody put the previous manifest back"));
+    assert_eq!((world.manifest.as_deref(), world.restarts), (Some(MANIFEST), restarts));
+}
+
+#[test]
+fn node_without_keys_makes_none_where_the_cluster_has_some_or_kubeadm_runs() {
+    let mut other = World::of_kubeadm();
+    other.converge(&desired());
+    let mut world = World { published_keys: None, change: None, ..other.clone() };
+    (world.manifest, world.process, world.signing, world.verifying) = (None, None, None, None);
+    let found = plan(&desired(), &world.facts(), world.now);
+    assert_eq!((found.actions.len(), found.waiting_for.len()), (0, 1), "{found:?}");
+    world.objects.clear();
+    world.kubeadm_runs = true;
+    let found = plan(&desired(), &world.facts(), world.now);
+    assert_eq!((found.actions.len(), found.waiting_for.len()), (0, 1), "{found:?}");
+}
+
+#[test]
+fn keys_that_others_published_stay_until_their_tokens_expired() {
+    let mut world = World::of_kubeadm();
+    let theirs = Jwks::of(&[key(1)]).expect("a JWKS").render();
+    world.objects.insert("openid/v1/jwks".to_owned(), theirs);
+    world.bucket = Some(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
+    assert!(world.converge(&desired()).is_converged());
+    assert!(world.public_kids().contains(&key(1).kid().to_string()));
+    world.pass_time(86_401);
+    world.converge(&desired());
+    assert_eq!(world.public_kids(), [key(0).kid().to_string()]);
+}
+
+#[test]
+fn wrong_clock_retires_no_key_and_puts_none_to_use() {
+    let mut world = World::of_kubeadm();
+    world.verifying = Some(vec![key(0), key(1)]);
+    world.start();
+    world.converge(&desired());
+    world.verifying = Some(vec![key(0)]);
+    world.start();
+    world.converge(&desired());
+    world.pass_time(90_000);
+    let mut facts = world.facts();
+    let before = facts.cluster.published_keys.clone();
+    if let Some(Probe::Present(found)) = &mut facts.cluster.public_jwks {
+        found.date = world.now.checked_sub(SignedDuration::from_hours(1)).ok();
+    }
+    let found = plan(&desired(), &facts, world.now);
+    assert_eq!((found.actions.len(), found.notices.len()), (0, 1), "{found:?}");
+    assert!(before.present().is_some_and(|keys| keys.keys.len() == 2));
 }
 
 #[test]
@@ -569,6 +674,10 @@ fn replaced_signing_key_is_public_before_the_api_server_restarts_with_it() {
     world.signing = Some(key(1));
     world.verifying = Some(vec![key(1), key(0)]);
     let plan = world.converge(&desired());
+    assert!(plan.waiting_for[0].contains("(rotation.publishLead) before kube-apiserver signs with it"), "{plan:?}");
+    assert_eq!(world.restarts, 1, "a key that verifiers may not have fetched yet is not used");
+    world.pass_time(86_400);
+    let plan = world.converge(&desired());
     assert!(plan.is_converged(), "{plan:?}");
     assert_eq!(world.restarts, 2);
     assert_eq!(world.process.clone().expect("a process").signing.kid(), key(1).kid());
@@ -582,6 +691,7 @@ fn api_server_restarts_once_for_a_key_it_does_not_accept_yet_and_once_for_one_it
     world.verifying = Some(vec![key(0), key(1)]);
     assert!(world.converge(&desired()).is_converged());
     assert_eq!((world.restarts, world.process.clone().expect("a process").verifying.len()), (2, 2));
+    world.pass_time(86_400);
     world.signing = Some(key(1));
     assert!(world.converge(&desired()).is_converged());
     assert_eq!((world.restarts, world.process.clone().expect("a process").signing.kid()), (3, key(1).kid()));
