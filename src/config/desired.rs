@@ -1,7 +1,5 @@
 //! The settings in the planner's words.
 
-use std::time::Duration;
-
 use super::{Access, Keys, Restart, Settings};
 use crate::model::{
     location::Location,
@@ -12,8 +10,6 @@ use crate::model::{
 
 /// Tag on what irsad created, with the cluster's name as its value.
 const OWNER_TAG: &str = "irsad/cluster";
-/// How long the API server may take to prove a change: kubeadm and OpenShift wait as long.
-const EVIDENCE_LIMIT: Duration = Duration::from_secs(300);
 
 impl Settings {
     /// What these settings want of this node and of what its cluster shares.
@@ -40,7 +36,7 @@ impl Settings {
             },
             token_lifetime: self.rotation.token_lifetime,
             publish_lead: self.rotation.publish_lead,
-            evidence_limit: EVIDENCE_LIMIT,
+            evidence_limit: api_server.evidence_timeout,
         }
     }
 

@@ -76,7 +76,7 @@ impl Reading {
         let provider = options::provider(root.section("provider"));
         let rotation = options::rotation(root.section("rotation"), &mut notices);
         let webhook = options::webhook(root.section("webhook"), &rotation, &mut notices);
-        let api_server = options::api_server(root.section("apiServer"), around);
+        let api_server = options::api_server(root.section("apiServer"), around, rotation.below_floors);
         let store: Option<Location> = root.section("issuer").text("store");
         let in_aws = provider.manage || matches!(store, Some(Location::S3 { .. }));
         let aws = options::aws(root.section("aws"), around, in_aws, &needs_region);

@@ -127,6 +127,9 @@ pub struct ApiServerSettings {
     pub persist: bool,
     /// `apiServer.restart` (`rolling`).
     pub restart: Restart,
+    /// `apiServer.evidenceTimeout` (`5m`, at least `2m`): how long kube-apiserver may take to prove a change before the
+    /// previous manifest comes back.
+    pub evidence_timeout: Duration,
 }
 
 /// `apiServer.distribution`: who made the control plane.

@@ -22,6 +22,7 @@ use super::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
 /// Shortest token that kube-apiserver grants (TokenRequest `expirationSeconds`).
 const SHORTEST_TOKEN: Duration = Duration::from_secs(600);
 /// Most client IDs of one provider (IAM and AWS STS quotas).
@@ -192,7 +193,11 @@ fn audiences(section: &Section<'_>, list: Option<Vec<Audience>>) -> Option<Vec<A
 }
 
 /// `apiServer`; `None` while the distribution is not known.
-pub(super) fn api_server(section: Section<'_>, around: Option<&Surroundings>) -> Option<ApiServerSettings> {
+pub(super) fn api_server(
+    section: Section<'_>,
+    around: Option<&Surroundings>,
+    below_floors: bool,
+) -> Option<ApiServerSettings> {
     let words = [("auto", None), ("kubeadm", Some(Distribution::Kubeadm)), ("kops", Some(Distribution::Kops))];
     let given = section.one_of("distribution", &words).flatten();
     let path = |key| section.text::<HostPath>(key).map(|path| path.0);
@@ -204,6 +209,7 @@ pub(super) fn api_server(section: Section<'_>, around: Option<&Surroundings>) ->
     let restarts =
         [("rolling", Restart::Rolling), ("opportunistic", Restart::Opportunistic), ("never", Restart::Never)];
     let restart = section.one_of("restart", &restarts).unwrap_or(Restart::Rolling);
+    let evidence_timeout = evidence_timeout(&section, below_floors);
 
     let distribution = given.or_else(|| around.map(|around| around.distribution));
     if distribution == Some(Distribution::Kops) && persist == Some(true) {
@@ -219,12 +225,23 @@ pub(super) fn api_server(section: Section<'_>, around: Option<&Surroundings>) ->
         audiences,
         persist: persist.unwrap_or(distribution == Distribution::Kubeadm),
         restart,
+        evidence_timeout,
     });
     if let Some(settings) = &settings {
         check_paths(&section, settings);
     }
     section.finish();
     settings
+}
+
+/// kubeadm waits 4 minutes for a control plane that it has just started; less than half of that gives up on a slow machine.
+fn evidence_timeout(section: &Section<'_>, below_floors: bool) -> Duration {
+    let (value, floor) = (span(section, "evidenceTimeout", 5 * MINUTE), 2 * MINUTE);
+    if value < floor && !below_floors {
+        let text = "a slow kube-apiserver would be taken for a broken one; raise it, or set rotation.belowFloors: true for a test";
+        section.blame("evidenceTimeout", format!("{} is less than {}; {text}", Span(value), Span(floor)));
+    }
+    value
 }
 
 /// `keep`, or the list that becomes `--api-audiences`.

@@ -65,6 +65,7 @@ fn smallest_configuration_has_every_default() {
             audiences: None,
             persist: true,
             restart: Restart::Rolling,
+            evidence_timeout: Duration::from_secs(300),
         },
         rotation: RotationSettings {
             period: Some(90 * day),
@@ -229,6 +230,7 @@ fn kops_has_defaults_of_its_own() {
         audiences: None,
         persist: false,
         restart: Restart::Rolling,
+        evidence_timeout: Duration::from_secs(300),
     };
     assert_eq!(kops("", Distribution::Kops), expected);
     assert_eq!(kops("apiServer: { distribution: kops }\n", Distribution::Kubeadm), expected);
@@ -244,7 +246,7 @@ fn values_are_read_as_written() {
     let text = format!(
         "{SMALLEST}  access: external\n  createBucket: false\naws:\n  region: us-gov-west-1\n  endpointUrl: {{ s3: \"http://127.0.0.1:5000\" }}\n\
          rotation: {{ period: never, publishLead: 2d, tokenLifetime: 1d12h, verifyRetention: 400d }}\n\
-         webhook: {{ mode: none, port: 1, failurePolicy: Fail, tokenExpiration: 36h }}\napiServer: {{ restart: never }}\n"
+         webhook: {{ mode: none, port: 1, failurePolicy: Fail, tokenExpiration: 36h }}\napiServer: {{ restart: never, evidenceTimeout: 10m }}\n"
     );
     let settings = one(&text);
     assert_eq!(settings.issuer.url.as_str(), "https://prod-1-oidc.s3.us-gov-west-1.amazonaws.com");
@@ -257,6 +259,7 @@ fn values_are_read_as_written() {
     assert_eq!((settings.webhook.mode, settings.webhook.port), (WebhookMode::None, 1));
     assert_eq!((settings.webhook.failure_policy, settings.webhook.token_expiration), (FailurePolicy::Fail, hours(36)));
     assert_eq!((settings.api_server.restart, settings.notices), (Restart::Never, Vec::new()));
+    assert_eq!(settings.api_server.evidence_timeout, Duration::from_secs(600));
     let all = one(&format!("{SMALLEST}aws: {{ endpointUrl: \"http://127.0.0.1:5000/\" }}\n"));
     assert_eq!(all.aws.endpoints, Endpoints { all: endpoint, ..Endpoints::default() });
 }
@@ -264,9 +267,11 @@ fn values_are_read_as_written() {
 #[test]
 fn what_is_not_in_this_version_or_dangerous_is_said() {
     let text = format!(
-        "{SMALLEST}webhook: {{ mode: upstream }}\nrotation: {{ period: 1h, publishLead: 1s, tokenLifetime: 15s, belowFloors: true }}\n"
+        "{SMALLEST}webhook: {{ mode: upstream }}\nrotation: {{ period: 1h, publishLead: 1s, tokenLifetime: 15s, belowFloors: true }}\n\
+         apiServer: {{ evidenceTimeout: 20s }}\n"
     );
     let settings = one(&text);
+    assert_eq!(settings.api_server.evidence_timeout, Duration::from_secs(20));
     assert_eq!(
         settings.notices,
         [

@@ -106,6 +106,10 @@ fn each_mistake_has_its_own_message() {
             "apiServer.verifyingKeys: /etc/kubernetes/pki/sa.key is also apiServer.signingKey; give each its own file",
         ),
         (
+            "apiServer: { evidenceTimeout: 119s }",
+            "apiServer.evidenceTimeout: 1m59s is less than 2m; a slow kube-apiserver would be taken for a broken one; raise it, or set rotation.belowFloors: true for a test",
+        ),
+        (
             "rotation: { publishLead: 23h }",
             "rotation.publishLead: 23h is less than 1d; valid tokens could be refused below that; raise it, or set rotation.belowFloors: true for a test",
         ),
