@@ -13,6 +13,7 @@ use crate::{
         file::Digest,
         issuer::Audience,
         key::{PublicKey, SigningKey},
+        kubeadm::KubeadmConfig,
         location::Location,
         manifest::{LONGEST_MANIFEST_BYTES, Manifest},
         memory,
@@ -50,7 +51,7 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
     let manifest = read_manifest(world, &desired.manifest);
     let change: Probe<memory::Change> = memory(world, memory::CHANGE);
     let closeness = if change.present().is_some() { Closeness::Full } else { closeness };
-    let (api_server, api_servers) = observe_api_server(world, &manifest, closeness).await;
+    let seen = observe_api_server(world, &manifest, closeness).await;
     let mut remarks = Vec::new();
     let signing_key = read_signing_key(world, &desired.signing_key, &mut remarks);
     NodeFacts {
@@ -58,8 +59,9 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
         signing_key,
         // A memory that cannot be read may hold keys: others must not be made in their place.
         had_keys: memory::<memory::PublishedKeys>(world, memory::PUBLISHED_KEYS) != Probe::Absent,
-        api_server,
-        api_servers,
+        api_server: seen.api_server,
+        api_servers: seen.api_servers,
+        kubeadm_issuers: seen.kubeadm_issuers,
         kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),
         change_watched_for: world.watch_change(change.present()),
         change,
@@ -159,42 +161,70 @@ fn memory<T: DeserializeOwned>(world: &World, path: &str) -> Probe<T> {
     }
 }
 
-async fn observe_api_server(
-    world: &mut World,
-    manifest: &Probe<(Manifest, Digest)>,
-    closeness: Closeness,
-) -> (ApiServer, Probe<Vec<String>>) {
-    let unasked = |found: ApiServer| (found, Probe::Unknown("the kubernetes EndpointSlice was not asked".to_owned()));
+/// What the API server says of itself and of the cluster.
+struct Asked {
+    api_server: ApiServer,
+    api_servers: Probe<Vec<String>>,
+    kubeadm_issuers: Probe<Vec<String>>,
+}
+
+impl Asked {
+    /// It was asked of itself at most.
+    fn alone(api_server: ApiServer) -> Self {
+        let unasked = || Probe::Unknown("for the cluster's API servers to be counted".to_owned());
+        Self { api_server, api_servers: unasked(), kubeadm_issuers: unasked() }
+    }
+}
+
+async fn observe_api_server(world: &mut World, manifest: &Probe<(Manifest, Digest)>, closeness: Closeness) -> Asked {
     let path = world.settings.api_server.kubeconfig.clone();
     let kubeconfig = match world.root.read_through_links(&path, LARGEST_FILE_BYTES) {
         Ok(found) => found,
-        Err(error) => return unasked(ApiServer::NoKubeconfig(sentence(&error))),
+        Err(error) => return Asked::alone(ApiServer::NoKubeconfig(sentence(&error))),
     };
     let (manifest, kubeconfig) = match (manifest, kubeconfig) {
-        (Probe::Absent, _) => return unasked(ApiServer::None),
-        (_, None) if !world.root.is_host() => return unasked(ApiServer::None),
+        (Probe::Absent, _) => return Asked::alone(ApiServer::None),
+        (_, None) if !world.root.is_host() => return Asked::alone(ApiServer::None),
         (_, None) => {
-            return unasked(ApiServer::NoKubeconfig(format!(
+            return Asked::alone(ApiServer::NoKubeconfig(format!(
                 "for {} to ask kube-apiserver with; without it the manifest is left alone",
                 path.display()
             )));
         }
         (Probe::Unknown(_), _) => {
-            return unasked(ApiServer::Silent("the manifest does not say where it listens".to_owned()));
+            return Asked::alone(ApiServer::Silent(
+                "the manifest does not say where kube-apiserver listens".to_owned(),
+            ));
         }
         (Probe::Present((manifest, _)), Some(kubeconfig)) => (manifest, kubeconfig),
     };
     let address = manifest.advertise_address().unwrap_or("127.0.0.1").to_owned();
     let client = match world.api_server(&path, &kubeconfig.bytes, &address, manifest.secure_port()) {
         Ok(client) => client,
-        Err(why) => return unasked(ApiServer::NoKubeconfig(why)),
+        Err(why) => return Asked::alone(ApiServer::NoKubeconfig(why)),
     };
-    let depth = if closeness == Closeness::Full { Depth::Proof } else { Depth::Served };
-    let addresses = match closeness {
-        Closeness::Full => client.api_servers().await,
-        Closeness::Idle => Probe::Unknown("the kubernetes EndpointSlice was not asked".to_owned()),
+    match closeness {
+        Closeness::Idle => Asked::alone(seen(client.ask_evidence(Depth::Served).await)),
+        Closeness::Full => Asked {
+            api_server: seen(client.ask_evidence(Depth::Proof).await),
+            api_servers: client.api_servers().await,
+            kubeadm_issuers: kubeadm_issuers(client.kubeadm_configuration().await),
+        },
+    }
+}
+
+fn kubeadm_issuers(configuration: Probe<String>) -> Probe<Vec<String>> {
+    let text = match configuration {
+        Probe::Present(text) => text,
+        Probe::Absent => return Probe::Absent,
+        Probe::Unknown(why) => return Probe::Unknown(why),
     };
-    (seen(client.ask_evidence(depth).await), addresses)
+    match KubeadmConfig::parse(text.as_bytes()) {
+        Ok(config) => {
+            Probe::Present(config.api_server_arg("service-account-issuer").into_iter().map(str::to_owned).collect())
+        }
+        Err(error) => Probe::Unknown(format!("ConfigMap kube-system/kubeadm-config: {}", sentence(&error))),
+    }
 }
 
 fn seen(found: Result<Seen, NoAnswer>) -> ApiServer {

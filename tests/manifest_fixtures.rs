@@ -10,13 +10,15 @@ const KUBEADM_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// Every manifest below `tests/fixtures`, its path below it and its text.
+/// Every manifest of kubeadm and kops below `tests/fixtures`, its path below it and its text.
 fn manifests() -> Result<Vec<(String, String)>, Box<dyn Error>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut found = Vec::new();
     for folder in fs::read_dir(&root)?.collect::<Result<Vec<_>, _>>()? {
         let name = folder.file_name().to_string_lossy().into_owned();
-        if !folder.file_type()?.is_dir() || name == "kubeadm-configs" {
+        let holds_manifests =
+            (name.starts_with("kubeadm-1.") || name.starts_with("kops-")) && folder.file_type()?.is_dir();
+        if !holds_manifests {
             continue;
         }
         for file in fs::read_dir(folder.path())?.collect::<Result<Vec<_>, _>>()? {

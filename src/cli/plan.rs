@@ -71,7 +71,7 @@ impl Plan {
 }
 
 fn print(plan: &plan::Plan) {
-    if plan.actions.is_empty() && plan.later.is_empty() {
+    if plan.is_converged() {
         println!("nothing to do");
     }
     for (number, action) in plan.actions.iter().chain(&plan.later).enumerate() {

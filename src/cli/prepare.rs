@@ -16,6 +16,7 @@ use crate::{
         file::ExpectedFile,
         kubeadm::{KubeadmConfig, issuers_to_write},
         plan::Desired,
+        report::waits,
     },
 };
 
@@ -46,17 +47,20 @@ impl Prepare {
             None => None,
         };
         let mut irsad = Irsad::acting(root, settings)?;
+        if let Some(edited) = edited {
+            edited.give_out(self.stdout)?;
+        }
         let plan = irsad.prepare().await?;
         for done in &plan.actions {
             eprintln!("done: {done}");
         }
-        if let Some(edited) = edited {
-            edited.give_out(self.stdout)?;
+        for what in &plan.waiting_for {
+            eprintln!("{}", waits(what));
         }
         for why in &plan.needs_a_person {
             eprintln!("needs a person: {why}");
         }
-        Ok(ExitCode::from(u8::from(!plan.needs_a_person.is_empty())))
+        Ok(ExitCode::from(u8::from(!plan.is_ready())))
     }
 }
 
@@ -92,11 +96,13 @@ impl Edited {
             eprintln!("{} has our issuer already", self.path.display());
         } else {
             let expected = ExpectedFile::Unchanged(self.found.digest.clone());
-            self.root.replace(
-                &self.path,
-                self.text.as_bytes(),
-                &Replacement { mode: None, owner: None, expected, staging: None },
-            )?;
+            let how = Replacement { mode: None, owner: None, expected, staging: None };
+            self.root.replace(&self.path, self.text.as_bytes(), &how).with_context(|| {
+                format!(
+                    "{} is not changed and no key is made; keep it in a folder that only root may write, or take what --stdout prints",
+                    self.path.display()
+                )
+            })?;
             eprintln!("done: put our issuer into {}", self.path.display());
         }
         Ok(())

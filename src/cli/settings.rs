@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use thiserror::Error;
 
 use crate::{
     aws,
     config::{Distribution, Inputs, Settings},
     host::Root,
+    world::sentence,
 };
 
 use super::Global;
@@ -40,7 +40,8 @@ pub(super) async fn load(global: &Global) -> anyhow::Result<Settings> {
     let root = root(global)?;
     let inputs = read(global, &root)?;
     let region = if inputs.needs_region() {
-        Some(aws::region_from_instance().await.context("aws.region is not set")?)
+        let region = aws::region_from_instance().await;
+        Some(region.map_err(|error| Unusable(format!("aws.region is not set: {}", sentence(&error))))?)
     } else {
         None
     };
@@ -51,7 +52,7 @@ pub(super) async fn load(global: &Global) -> anyhow::Result<Settings> {
 fn read(global: &Global, root: &Root) -> anyhow::Result<Inputs> {
     let main = text(root, &global.config)?.ok_or_else(|| {
         Unusable(format!(
-            "{} does not exist; write one (man irsad.yaml), the smallest is version, cluster and issuer.store",
+            "{} does not exist; write one, the smallest has version: 1, cluster and issuer.store",
             global.config.display()
         ))
     })?;

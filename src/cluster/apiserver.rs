@@ -19,6 +19,8 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 const METRICS: &str = "/metrics";
 const PROBE_TOKEN: &str = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
 const API_SERVERS: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+const CONTROL_PLANE_NODES: &str = "/api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane";
+const KUBEADM_CONFIG: &str = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config";
 
 /// The shortest lifetime that kube-apiserver grants, in seconds (`ValidateTokenRequest` in kubernetes/kubernetes).
 const PROBE_TOKEN_SECONDS: u32 = 600;
@@ -103,19 +105,39 @@ impl ApiServer {
         Ok(Evidence { ready, served: jwks, issuer: discovery.issuer, jwks_uri: discovery.jwks_uri, proof })
     }
 
-    /// Addresses of all API servers of the cluster that registered themselves (EndpointSlice `default/kubernetes`), in
-    /// byte order. One that died stays in the list for some 15 s.
+    /// The cluster's API servers: the addresses that registered themselves (EndpointSlice `default/kubernetes`) or the names of the
+    /// control-plane nodes, whichever are more, in byte order. A server that restarts leaves the first list, its node does not
+    /// leave the second.
     ///
-    /// Absent: none has registered; a cluster with `--endpoint-reconciler-type=none` never shows any.
+    /// Absent: neither list has any.
     pub async fn api_servers(&self) -> Probe<Vec<String>> {
-        let asked = async {
-            let answer = self.get(API_SERVERS).await?.success()?;
-            answer.json::<EndpointSlice>("an EndpointSlice")
-        };
-        match asked.await {
-            Ok(slice) => slice.addresses(),
-            Err(NoAnswer::NotFound { .. }) => Probe::Absent,
+        let registered =
+            self.list::<EndpointSlice>(API_SERVERS, "an EndpointSlice").await.map(EndpointSlice::addresses);
+        let nodes = self.list::<NodeList>(CONTROL_PLANE_NODES, "a list of nodes").await.map(NodeList::names);
+        match (registered, nodes) {
+            (Ok(registered), Ok(nodes)) => {
+                let more = if nodes.len() > registered.len() { nodes } else { registered };
+                if more.is_empty() { Probe::Absent } else { Probe::Present(more) }
+            }
+            (Err(error), _) | (_, Err(error)) => Probe::Unknown(error.reason()),
+        }
+    }
+
+    /// `ClusterConfiguration` of ConfigMap `kube-system/kubeadm-config`, which `kubeadm upgrade` and `kubeadm join` work from. Absent:
+    /// kubeadm did not make this cluster.
+    pub async fn kubeadm_configuration(&self) -> Probe<String> {
+        match self.list::<ConfigMap>(KUBEADM_CONFIG, "a ConfigMap").await {
+            Ok(found) => found.data.cluster_configuration.map_or(Probe::Absent, Probe::Present),
             Err(error) => Probe::Unknown(error.reason()),
+        }
+    }
+
+    /// An object or list that may be missing.
+    async fn list<T: DeserializeOwned + Default>(&self, path: &str, expected: &'static str) -> Result<T, NoAnswer> {
+        match self.get(path).await?.success() {
+            Ok(answer) => answer.json(expected),
+            Err(NoAnswer::NotFound { .. }) => Ok(T::default()),
+            Err(error) => Err(error),
         }
     }
 
@@ -159,7 +181,42 @@ impl ApiServer {
     }
 }
 
+#[derive(Default, Deserialize)]
+struct ConfigMap {
+    #[serde(default)]
+    data: KubeadmData,
+}
+
+#[derive(Default, Deserialize)]
+struct KubeadmData {
+    #[serde(rename = "ClusterConfiguration")]
+    cluster_configuration: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct NodeList {
+    items: Vec<Node>,
+}
+
 #[derive(Deserialize)]
+struct Node {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+}
+
+impl NodeList {
+    fn names(self) -> Vec<String> {
+        let mut names: Vec<String> = self.items.into_iter().map(|node| node.metadata.name).collect();
+        names.sort();
+        names
+    }
+}
+
+#[derive(Default, Deserialize)]
 struct EndpointSlice {
     /// `null` in a slice without endpoints.
     endpoints: Option<Vec<Endpoint>>,
@@ -171,12 +228,12 @@ struct Endpoint {
 }
 
 impl EndpointSlice {
-    fn addresses(self) -> Probe<Vec<String>> {
+    fn addresses(self) -> Vec<String> {
         let endpoints = self.endpoints.unwrap_or_default();
         let mut addresses: Vec<String> = endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
         addresses.sort();
         addresses.dedup();
-        if addresses.is_empty() { Probe::Absent } else { Probe::Present(addresses) }
+        addresses
     }
 }
 

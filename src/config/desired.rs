@@ -29,6 +29,7 @@ impl Settings {
                 Keys::Follow => KeyKeeping::Follow,
             },
             api_audiences: api_server.audiences.clone(),
+            kubeadm_config: api_server.persist,
             restart: match api_server.restart {
                 Restart::Rolling => RestartPolicy::Rolling,
                 Restart::Opportunistic => RestartPolicy::Opportunistic,

@@ -152,7 +152,7 @@ impl Root {
         let staged = Staged::write(staging, &target.path.join(&name), bytes, permissions(how, old.as_ref()))?;
         before_rename();
         target.check_expected(&name, &how.expected)?;
-        staged.put_in_place(&target, &name, bytes)?;
+        staged.put_in_place(&target, &name, bytes, &how.expected)?;
         Ok(Digest::of(bytes))
     }
 

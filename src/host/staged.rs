@@ -11,12 +11,14 @@ use std::{
 };
 
 use nix::{
-    fcntl::{self, OFlag},
+    errno::Errno,
+    fcntl::{self, OFlag, RenameFlags},
     sys::stat::{self, FileStat, Mode},
     unistd::{self, Gid, Uid},
 };
 
 use super::{FileError, file_error::FoundAfterwards, files::Replacement, root::Folder};
+use crate::model::file::ExpectedFile;
 
 /// Name of a file that is being made. The leading dot hides it from kubelet, web servers and shell patterns.
 pub(super) const STAGED_PREFIX: &str = ".irsad-staged-";
@@ -70,10 +72,17 @@ impl<'a> Staged<'a> {
         Ok(read_back)
     }
 
-    pub fn put_in_place(mut self, target: &Folder, name: &OsStr, bytes: &[u8]) -> Result<(), FileError> {
+    pub fn put_in_place(
+        mut self,
+        target: &Folder,
+        name: &OsStr,
+        bytes: &[u8],
+        expected: &ExpectedFile,
+    ) -> Result<(), FileError> {
         let path = target.path.join(name);
-        fcntl::renameat(&self.folder.fd, self.name.as_os_str(), &target.fd, name).map_err(|errno| {
-            FileError::Replace { path: path.clone(), folder: target.path.clone(), source: errno.into() }
+        self.rename(target, name, expected).map_err(|errno| match errno {
+            Errno::EEXIST => FileError::ChangedMeanwhile { path: path.clone() },
+            errno => FileError::Replace { path: path.clone(), folder: target.path.clone(), source: errno.into() },
         })?;
         self.in_place = true;
         let flushed_already = std::ptr::eq(target, self.folder);
@@ -86,6 +95,21 @@ impl<'a> Staged<'a> {
             })?;
         }
         Ok(())
+    }
+}
+
+impl Staged<'_> {
+    /// A file that must not be there is never replaced, even if somebody makes it at this very moment. File systems without such a
+    /// rename rely on the look just before.
+    fn rename(&self, target: &Folder, name: &OsStr, expected: &ExpectedFile) -> Result<(), Errno> {
+        let staged = self.name.as_os_str();
+        if *expected == ExpectedFile::Absent {
+            match fcntl::renameat2(&self.folder.fd, staged, &target.fd, name, RenameFlags::RENAME_NOREPLACE) {
+                Err(Errno::EINVAL | Errno::ENOSYS) => {}
+                renamed => return renamed,
+            }
+        }
+        fcntl::renameat(&self.folder.fd, staged, &target.fd, name)
     }
 }
 

@@ -28,7 +28,7 @@ fn stop_signal_ends_the_daemon_and_changes_nothing() -> Result {
     daemon.hears("STATUS=ok", |message| message.contains("STATUS=ok"))?;
     let before = machine.everything()?;
     daemon.signal("TERM")?;
-    daemon.hears("STOPPING=1", |message| message.contains("STOPPING=1")).ok();
+    daemon.hears("STOPPING=1", |message| message.contains("STOPPING=1"))?;
     assert_eq!(daemon.ended()?, Some(0), "{}", daemon.log());
     assert_eq!(machine.everything()?, before);
     assert_eq!(machine.run(&["status"])?.code, Some(4));

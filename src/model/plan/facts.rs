@@ -41,6 +41,8 @@ pub struct NodeFacts {
     pub api_server: ApiServer,
     /// The cluster's API servers, this one included; Absent where none has registered. Unknown where they were not asked for.
     pub api_servers: Probe<Vec<String>>,
+    /// Issuers that `kube-system/kubeadm-config` gives to manifests that kubeadm writes anew; Unknown where it was not asked for.
+    pub kubeadm_issuers: Probe<Vec<String>>,
     /// A process named kubeadm runs: it may be about to write the manifest.
     pub kubeadm_runs: bool,
     /// A change that is not proven yet. Unknown where the memory cannot be read.

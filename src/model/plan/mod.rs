@@ -67,7 +67,12 @@ impl Plan {
 
     /// Nothing to do, nothing waited for, nobody needed.
     pub fn is_converged(&self) -> bool {
-        self.actions.is_empty() && self.waiting_for.is_empty() && self.needs_a_person.is_empty()
+        self.actions.is_empty() && self.is_ready()
+    }
+
+    /// Nothing is waited for and nobody needed: what the actions leave is what was asked for.
+    pub fn is_ready(&self) -> bool {
+        self.waiting_for.is_empty() && self.needs_a_person.is_empty()
     }
 
     fn wait(&mut self, for_what: impl Into<String>, look_again: Duration) {

@@ -90,6 +90,7 @@ impl<'a> Edit<'a> {
             }
             ApiServer::Seen(evidence) => evidence,
         };
+        self.warn_of_kubeadm(node, plan);
         if !evidence.ready {
             return plan.wait("for kube-apiserver of this node to be ready", RESTART_INTERVAL);
         }
@@ -114,6 +115,18 @@ impl<'a> Edit<'a> {
                 plan.wait(why, look_again);
             }
             None => self.replace(evidence, now, plan),
+        }
+    }
+
+    /// This version does not write `kube-system/kubeadm-config`: say so while kubeadm would undo our flags.
+    fn warn_of_kubeadm(&self, node: &NodeFacts, plan: &mut Plan) {
+        let Probe::Present(issuers) = &node.kubeadm_issuers else { return };
+        if self.desired.kubeadm_config && issuers.first().map(String::as_str) != Some(self.desired.issuer.as_str()) {
+            plan.notices.push(format!(
+                "kubeadm upgrade and kubeadm join would write manifests without issuer {}: add it and the issuers that are there now to \
+                 apiServer.extraArgs in ConfigMap kube-system/kubeadm-config first (README, \"Before kubeadm upgrade\")",
+                self.desired.issuer
+            ));
         }
     }
 

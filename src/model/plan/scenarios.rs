@@ -49,6 +49,7 @@ fn desired() -> Desired {
         verifying_keys: "/etc/kubernetes/pki/sa.pub".into(),
         keys: KeyKeeping::Manage,
         api_audiences: None,
+        kubeadm_config: true,
         restart: RestartPolicy::Rolling,
         token_lifetime: Duration::from_secs(86_400),
         publish_lead: Duration::from_secs(86_400),
@@ -76,6 +77,7 @@ struct World {
     /// The process starts only with issuers that this accepts.
     starts_with: fn(&[String]) -> bool,
     has_kubeconfig: bool,
+    kubeadm_issuers: Vec<&'static str>,
     kubeadm_runs: bool,
     api_servers: usize,
     bucket: Option<BucketFacts>,
@@ -101,6 +103,7 @@ impl World {
             process: None,
             starts_with: |_| true,
             has_kubeconfig: true,
+            kubeadm_issuers: vec![OURS, OLD],
             kubeadm_runs: false,
             api_servers: 1,
             bucket: None,
@@ -184,6 +187,9 @@ impl World {
                 had_keys: self.published_keys.is_some(),
                 api_server,
                 api_servers: Probe::Present((0..self.api_servers).map(|n| format!("192.0.2.{n}")).collect()),
+                kubeadm_issuers: Probe::Present(
+                    self.kubeadm_issuers.iter().map(|issuer| (*issuer).to_owned()).collect(),
+                ),
                 kubeadm_runs: self.kubeadm_runs,
                 change: probe(self.change.clone()),
                 change_watched_for: Duration::from_secs(self.watched_seconds),
@@ -547,6 +553,15 @@ fn keys_that_others_published_stay_until_their_tokens_expired() {
     world.pass_time(86_401);
     world.converge(&desired());
     assert_eq!(world.public_kids(), [key(0).kid().to_string()]);
+}
+
+#[test]
+fn flags_that_kubeadm_would_undo_are_said() {
+    for (issuers, said) in [(vec![OURS, OLD], 0), (vec![OLD, OURS], 1), (vec![], 1)] {
+        let mut world = World { kubeadm_issuers: issuers, ..World::of_kubeadm() };
+        let plan = world.converge(&desired());
+        assert_eq!((plan.is_converged(), plan.notices.len()), (true, said), "{plan:?}");
+    }
 }
 
 #[test]
