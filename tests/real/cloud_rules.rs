@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A signature that nobody checks, for the region and service that it names.
-fn signed(service: &str) -> (&'static str, String) {
+pub fn signed(service: &str) -> (&'static str, String) {
     let scope = format!("test/20260101/eu-west-1/{service}/aws4_request");
     ("authorization", format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"))
 }
@@ -39,7 +39,7 @@ fn form() -> (&'static str, String) {
 }
 
 /// Status and body.
-async fn send<S>(
+pub async fn send<S>(
     stream: S,
     host: &str,
     method: Method,
@@ -116,26 +116,30 @@ fn stranger_reads_only_what_policy_and_block_allow() {
     block_on(async {
         let (host, headers) = ("strangers.s3.eu-west-1.amazonaws.com", [signed("s3"), owner(ACCOUNT)]);
         create_bucket(&cloud, "strangers").await;
-        for key in ["open", "closed"] {
+        for key in ["open", "closed", ".well-known/openid-configuration"] {
             let (status, body) = ask(&cloud, Method::PUT, &format!("/strangers/{key}"), &headers, key).await;
             assert_eq!(status, 200, "{body}");
         }
-        // The two objects were put without condition and checksum.
-        assert_eq!(cloud.take_violations().len(), 4);
+        // The objects were put without condition and checksum.
+        assert_eq!(cloud.take_violations().len(), 6);
         let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "s3:GetObject",
-            "Resource": ["arn:aws:s3:::strangers/open", "arn:aws:s3:::strangers/missing"]}]}"#;
-        assert_eq!(get_as_a_stranger(&cloud, host, "/open").await.0, 403, "no policy");
+            "Resource": ["arn:aws:s3:::strangers/open", "arn:aws:s3:::strangers/missing", "arn:aws:s3:::strangers/.well-known/openid-configuration"]}]}"#;
+        let discovery = "/.well-known/openid-configuration";
+        for path in ["/open", discovery] {
+            assert_eq!(get_as_a_stranger(&cloud, host, path).await.0, 403, "no policy");
+        }
         let (status, body) = ask(&cloud, Method::PUT, "/strangers?policy", &headers, policy).await;
         assert!(status == 403 && body.contains("BlockPublicPolicy"), "{status} {body}");
         block(&cloud, "strangers", false, false).await;
         let (status, body) = ask(&cloud, Method::PUT, "/strangers?policy", &headers, policy).await;
         assert!(status < 300, "{status} {body}");
         assert_eq!(get_as_a_stranger(&cloud, host, "/open").await, (200, "open".to_owned()));
+        assert_eq!(get_as_a_stranger(&cloud, host, discovery).await, (200, discovery[1..].to_owned()));
         assert_eq!(get_as_a_stranger(&cloud, host, "/closed").await.0, 403, "not in the policy");
         assert_eq!(get_as_a_stranger(&cloud, host, "/missing").await.0, 403, "may not list");
         block(&cloud, "strangers", false, true).await;
         assert_eq!(get_as_a_stranger(&cloud, host, "/open").await.0, 403, "restricted");
-        assert_eq!(cloud.requests("AnonymousGet"), 5);
+        assert_eq!(cloud.requests("AnonymousGet"), 7);
         assert_eq!(ask(&cloud, Method::PUT, "/strangers/open", &[], "mine now").await.0, 403);
         assert_eq!(cloud.take_violations(), [r#"PUT of "/strangers/open" without credentials"#]);
     });

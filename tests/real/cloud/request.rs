@@ -10,6 +10,7 @@ use hyper::{
 };
 
 /// A request, read to its end, with the bucket in its path.
+#[derive(Clone)]
 pub struct Asked {
     pub method: Method,
     pub target: String,
@@ -58,6 +59,15 @@ impl Asked {
 
     pub fn is_signed(&self) -> bool {
         self.region.is_some()
+    }
+
+    /// The same request as the bucket's owner sends it.
+    pub fn signed(&self) -> Self {
+        let mut headers = self.headers.clone();
+        let scope = "test/20260101/us-east-1/s3/aws4_request";
+        let value = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
+        headers.insert(AUTHORIZATION, value.parse().expect("a header value"));
+        Self { headers, ..self.clone() }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! What AWS checks and moto does not.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{ACCOUNT, Shared, fault, request::Asked};
@@ -114,7 +115,7 @@ fn check_put(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
 
 fn check_policy(asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
     // moto takes any text and then fails on every request to the bucket.
-    let Ok(policy) = serde_json::from_slice::<serde_json::Value>(&asked.body) else {
+    let Ok(policy) = serde_json::from_slice::<Value>(&asked.body) else {
         return Err(refusal(400, "MalformedPolicy", "Policies must be valid JSON and the first byte must be '{'"));
     };
     if bucket.blocks_public_policy && is_public(&policy) {
@@ -123,14 +124,26 @@ fn check_policy(asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn is_public(policy: &serde_json::Value) -> bool {
-    let statements = policy["Statement"].as_array().cloned().unwrap_or_default();
-    let anyone = |principal: &serde_json::Value| {
-        principal == "*"
-            || principal["AWS"] == "*"
-            || principal["AWS"].as_array().is_some_and(|list| list.contains(&"*".into()))
-    };
-    statements.iter().any(|statement| statement["Effect"] == "Allow" && anyone(&statement["Principal"]))
+fn is_public(policy: &Value) -> bool {
+    public_statements(policy).next().is_some()
+}
+
+fn public_statements(policy: &Value) -> impl Iterator<Item = &Value> {
+    let anyone = |principal: &Value| principal == "*" || has(&principal["AWS"], "*");
+    let statements = policy["Statement"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
+    statements.filter(move |statement| statement["Effect"] == "Allow" && anyone(&statement["Principal"]))
+}
+
+/// Whether a policy allows the world exactly this object, without any wildcard.
+pub fn lets_anyone_read(policy: &[u8], bucket: &str, key: &str) -> bool {
+    let policy: Value = serde_json::from_slice(policy).unwrap_or_default();
+    let object = format!("arn:aws:s3:::{bucket}/{key}");
+    public_statements(&policy).any(|it| has(&it["Action"], "s3:GetObject") && has(&it["Resource"], &object))
+}
+
+/// One text, or a list with it.
+fn has(value: &Value, text: &str) -> bool {
+    value == text || value.as_array().is_some_and(|list| list.contains(&text.into()))
 }
 
 /// Notes what a request changed that moto then did.

@@ -32,6 +32,9 @@ use super::{
     rules::{self, Refusal},
 };
 
+/// Where an issuer's discovery document stands (OpenID Connect Discovery 1.0, section 4).
+const DISCOVERY: &str = ".well-known/openid-configuration";
+
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 type Moto = Client<HttpConnector, Full<Bytes>>;
 
@@ -172,6 +175,9 @@ async fn pass(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io:
     if let Err(Refusal { status, code, message, region }) = checked {
         return Ok(refuse(asked, status, code, &message, region));
     }
+    if asked.operation == "AnonymousGet" && asked.key.ends_with(DISCOVERY) {
+        return read_discovery(asked, shared, moto).await;
+    }
     if asked.operation == "AddClientIDToOpenIDConnectProvider" {
         return add_audience(asked, shared, moto).await;
     }
@@ -217,6 +223,20 @@ async fn forward(
     let request = request.body(Full::new(body)).map_err(io::Error::other)?;
     let (head, body) = moto.request(request).await.map_err(io::Error::other)?.into_parts();
     Ok((head, body.collect().await.map_err(io::Error::other)?.to_bytes()))
+}
+
+/// What moto answers a stranger at this path is Cognito's. So it is asked as the owner, after a look at the bucket policy.
+async fn read_discovery(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io::Error> {
+    let owner = asked.signed();
+    let policy = (Method::GET, format!("/{}?policy", asked.bucket), Bytes::new());
+    let (_, policy) = forward(shared, moto, &owner, Some(policy)).await?;
+    let (head, body) = forward(shared, moto, &owner, None).await?;
+    if !rules::lets_anyone_read(&policy, &asked.bucket, &asked.key) || head.status == 404 {
+        return Ok(refuse(asked, 403, "AccessDenied", "Access Denied", None));
+    }
+    let media_type = head.headers.get(CONTENT_TYPE).cloned();
+    let builder = Response::builder().status(head.status);
+    Ok(with_body(media_type.into_iter().fold(builder, |builder, it| builder.header(CONTENT_TYPE, it)), body))
 }
 
 /// S3 blocks all public access to a new bucket; moto blocks nothing.
