@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     io::{self, Read},
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 
 /// An error is a sentence for the person who reads the test's output.
-pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Longest wait for anything that a daemon is to do by itself, the 60 s between two passes included.
 pub const PATIENCE: Duration = Duration::from_secs(100);
@@ -85,9 +85,8 @@ impl Machine {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_irsad"));
         command.arg("--root").arg(self.root()).args(arguments).stdin(Stdio::null());
-        for variable in
-            ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "HTTPS_PROXY", "HTTP_PROXY"]
-        {
+        // What the developer's own shell says of AWS and of the way to it is not this test's.
+        for (variable, _) in env::vars_os().filter(|(name, _)| is_of_the_developer(&name.to_string_lossy())) {
             command.env_remove(variable);
         }
         command.envs(self.environment.iter().cloned());
@@ -223,6 +222,14 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result
 
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn is_of_the_developer(variable: &str) -> bool {
+    let of_systemd = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"];
+    let of_the_way = ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"];
+    variable.starts_with("AWS_")
+        || of_systemd.contains(&variable)
+        || of_the_way.contains(&variable.to_lowercase().as_str())
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

@@ -65,6 +65,7 @@ impl Node {
     }
 
     /// The same, but `change` is called with the root folder before anything runs: files are there, processes are not.
+    /// The manifest is still that of 192.0.2.10:6443 then, and gets this node's own addresses afterwards.
     ///
     /// # Errors
     /// As [`Node::start`], and those of `change`.
@@ -79,12 +80,14 @@ impl Node {
             fs::create_dir_all(folder.path().join(below))?;
         }
         kubeadm(&programs, folder.path(), port).await?;
-        let manifest = MANIFEST
+        let manifest = root.join("etc/kubernetes/manifests/kube-apiserver.yaml");
+        write_private(&manifest, MANIFEST)?;
+        change(&root)?;
+        let text = fs::read_to_string(&manifest)?
             .replace("192.0.2.10", "127.0.0.1")
             .replace("6443", &port.to_string())
             .replace("127.0.0.1:2379", &format!("127.0.0.1:{etcd_port}"));
-        write_private(&root.join("etc/kubernetes/manifests/kube-apiserver.yaml"), &manifest)?;
-        change(&root)?;
+        fs::write(&manifest, text)?;
         let kubelet = Kubelet::start(Setup {
             manifests: root.join("etc/kubernetes/manifests"),
             programs: programs.clone(),
@@ -344,6 +347,20 @@ fn free_ports() -> Result<[u16; 3]> {
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     Ok(fs::File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?)
+}
+
+/// Runs the real kubeadm with `root` as its whole file system, and any of its configurations: it writes where it is told to.
+pub fn kubeadm_within(root: &Path, arguments: &[&str]) -> Result<()> {
+    let programs = programs().ok_or_else(|| format!("{PROGRAMS} is not set"))?;
+    for folder in ["tmp", "etc/ssl/certs"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    fs::copy(programs.join("kubeadm"), root.join("kubeadm"))?;
+    let script = "[ \"$(id -u)\" = 0 ] || set -- unshare --map-root-user \"$@\"; exec \"$@\"";
+    let mut command = process::Command::new("sh");
+    command.args(["-c", script, "sh", "chroot"]).arg(root).arg("/kubeadm").args(arguments);
+    let Output { status, stderr, .. } = command.output()?;
+    if status.success() { Ok(()) } else { Err(format!("{status}: {}", String::from_utf8_lossy(&stderr).trim()).into()) }
 }
 
 /// Runs a program to its end and returns what it printed; its error is what it said on stderr.

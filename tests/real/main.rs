@@ -1,5 +1,6 @@
 //! Tests against real components. A part that this machine does not have is named, never silently left out.
 
+mod adoption;
 mod alone;
 mod aws_stores;
 mod cloud;

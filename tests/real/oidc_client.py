@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An OIDC relying party that shares no code with irsad: is this token good for this issuer and audience?
 
-    oidc_client.py --issuer URL --audience AUDIENCE [--documents FOLDER-OR-URL] [--ca FILE] < TOKEN
+    oidc_client.py --issuer URL --audience AUDIENCE [--documents FOLDER-OR-URL] [--ca FILE] [--proxy URL] < TOKEN
 
 Reads the published documents at the issuer URL, or at --documents as if that were the issuer URL, as OpenID Connect
 Discovery 1.0 (sections 3 and 4) says, and checks signature, iss, aud and exp by PyJWT. Prints the claims as JSON and exits 0,
@@ -26,23 +26,24 @@ class Refused(Exception):
     """The token or the documents are not good; the text is the reason."""
 
 
-def read(location, ca):
+def read(location, way):
     """The JSON object in a file or at a URL."""
     try:
         if not location.startswith(("http://", "https://")):
             return json.loads(pathlib.Path(location).read_bytes())
-        context = ssl.create_default_context(cafile=ca)
-        # A proxy for the world outside cannot see a server of this test.
-        handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)]
+        context = ssl.create_default_context(cafile=way.ca)
+        # Only the proxy that is named: the environment's cannot see a server of this test.
+        proxies = {"https": way.proxy} if way.proxy else {}
+        handlers = [urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context)]
         with urllib.request.build_opener(*handlers).open(location, timeout=TIMEOUT_SECONDS) as answer:
             return json.load(answer)
     except (OSError, ValueError) as error:
         raise Refused(f"cannot read {location}: {error}") from error
 
 
-def discover(issuer, location, ca):
+def discover(issuer, location, way):
     """The provider metadata, checked against the issuer that was asked for."""
-    metadata = read(f"{location}/.well-known/openid-configuration", ca)
+    metadata = read(f"{location}/.well-known/openid-configuration", way)
     missing = [name for name in REQUIRED if not metadata.get(name)]
     if missing:
         raise Refused(f"the discovery document lacks {', '.join(missing)}")
@@ -52,14 +53,14 @@ def discover(issuer, location, ca):
     return metadata
 
 
-def keys(metadata, location, ca):
+def keys(metadata, location, way):
     """The published keys by kid."""
     issuer, uri = metadata["issuer"], metadata["jwks_uri"]
     # What is published below the issuer is read where the documents are; a jwks_uri elsewhere is read there.
     if uri.startswith(f"{issuer}/"):
         uri = location + uri[len(issuer) :]
     by_kid = {}
-    for key in read(uri, ca).get("keys", []):
+    for key in read(uri, way).get("keys", []):
         if key.get("kid") in by_kid or not key.get("kid"):
             raise Refused(f"the JWKS has no kid or the same kid twice: {key.get('kid')}")
         if key.get("use") not in (None, "sig"):
@@ -68,10 +69,10 @@ def keys(metadata, location, ca):
     return by_kid
 
 
-def verify(token, issuer, audience, location, ca):
+def verify(token, issuer, audience, location, way):
     """The claims of a token that is good for this issuer and audience."""
-    metadata = discover(issuer, location, ca)
-    published = keys(metadata, location, ca)
+    metadata = discover(issuer, location, way)
+    published = keys(metadata, location, way)
     header = jwt.get_unverified_header(token)
     kid, algorithm = header.get("kid"), header.get("alg")
     if kid not in published:
@@ -94,11 +95,12 @@ def main():
     parser.add_argument("--audience", required=True)
     parser.add_argument("--documents", help="folder or URL to read instead of the issuer URL")
     parser.add_argument("--ca", help="PEM file of the authorities to trust instead of the system's")
+    parser.add_argument("--proxy", help="HTTP proxy to reach the documents through")
     given = parser.parse_args()
     try:
         token = sys.stdin.read().strip()
         location = (given.documents or given.issuer).rstrip("/")
-        claims = verify(token, given.issuer, given.audience, location, given.ca)
+        claims = verify(token, given.issuer, given.audience, location, given)
     except (Refused, jwt.PyJWTError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1

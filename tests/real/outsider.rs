@@ -1,11 +1,11 @@
 //! Somebody outside the cluster who is handed a token: `oidc_client.py`, which shares no code with irsad.
 
-use std::{env, path::Path, process::Stdio};
+use std::{env, process::Stdio};
 
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::kubernetes::Result;
+use crate::{cloud::Cloud, kubernetes::Result};
 
 /// Names the python that has `tests/requirements.txt`.
 pub const PYTHON: &str = "IRSAD_TEST_PYTHON";
@@ -23,10 +23,28 @@ pub async fn verify(
     audience: &str,
     documents: &str,
 ) -> Result<std::result::Result<Value, String>> {
+    ask(token, &["--issuer", issuer, "--audience", audience, "--documents", documents]).await
+}
+
+/// The same, with what `cloud` shows a stranger at the issuer URL itself.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_published(
+    token: &str,
+    issuer: &str,
+    audience: &str,
+    cloud: &Cloud,
+) -> Result<std::result::Result<Value, String>> {
+    let (authority, proxy) = (cloud.authority_pem().display().to_string(), cloud.proxy_url());
+    ask(token, &["--issuer", issuer, "--audience", audience, "--ca", &authority, "--proxy", &proxy]).await
+}
+
+async fn ask(token: &str, arguments: &[&str]) -> Result<std::result::Result<Value, String>> {
     let python = env::var_os(PYTHON)
         .ok_or_else(|| format!("{PYTHON} is not set; run tests/setup and source its environment"))?;
     let mut command = Command::new(python);
-    command.arg(Path::new(CLIENT)).args(["--issuer", issuer, "--audience", audience, "--documents", documents]);
+    command.arg(CLIENT).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut client = command.spawn()?;
     client.stdin.take().ok_or("the client has no standard input")?.write_all(token.as_bytes()).await?;
@@ -41,7 +59,7 @@ pub async fn verify(
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
     use crate::kubernetes::{KUBEADM_ISSUER, Node, programs};
