@@ -214,7 +214,7 @@ impl Irsad {
         let settled = pass.done.is_empty() && pass.failure.is_none();
         let interval = if pass.plan.is_converged() { SLOW_INTERVAL } else { plan::CHECK_INTERVAL };
         let is_due = self.full_at.is_none_or(|at| at.elapsed() >= interval);
-        self.closeness = if settled && !is_due { Closeness::Idle } else { Closeness::Full };
+        self.closeness = if settled && !is_due && !pass.plan.look_closer { Closeness::Idle } else { Closeness::Full };
         if let Err(error) = self.write_report(pass) {
             tracing::warn!("cannot write {STATUS_FILE}, irsad status shows an older state: {error:#}");
         }

@@ -46,6 +46,8 @@ pub struct Plan {
     pub needs_a_person: Vec<String>,
     /// True statements that an operator should know and that stop nothing.
     pub notices: Vec<String>,
+    /// What an idle look leaves out is needed to go on.
+    pub look_closer: bool,
     /// Whether an outsider sees what this node's keys need.
     pub published: PublishedState,
     /// Longest time until the world has to be looked at again.
@@ -60,6 +62,7 @@ impl Plan {
             waiting_for: Vec::new(),
             needs_a_person: Vec::new(),
             notices: Vec::new(),
+            look_closer: false,
             published: PublishedState::NotYet,
             next_check: CHECK_INTERVAL,
         }

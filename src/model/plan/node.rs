@@ -109,6 +109,11 @@ impl<'a> Edit<'a> {
                  manifest out of its folder, wait until the process is gone, move it back"
             ));
         }
+        if evidence.started_at.is_none() {
+            // An idle look does not ask for it, nor for the probe token and the other API servers.
+            plan.look_closer = true;
+            return plan.wait("for a closer look at kube-apiserver", RESTART_INTERVAL);
+        }
         match self.hindrance(facts, evidence, now, plan.published) {
             Some((why, look_again)) => {
                 plan.later.push(self.replacement());
@@ -269,16 +274,15 @@ impl<'a> Edit<'a> {
         if let Some(why) = self.forbidden(&facts.node) {
             return Some((why, CHECK_INTERVAL));
         }
-        if let Some(why) = self.too_young(facts, evidence, now) {
-            return Some((why, CHECK_INTERVAL));
+        if let Some(found) = self.too_young(facts, evidence, now) {
+            return Some(found);
         }
-        match (&evidence.probe_token, evidence.started_at) {
-            (Probe::Present(_), Some(_)) => None,
-            (Probe::Unknown(why), _) => soon(format!("for a probe token, to prove the change with: {why}")),
-            (Probe::Absent, _) => soon(
+        match &evidence.probe_token {
+            Probe::Present(_) => None,
+            Probe::Unknown(why) => soon(format!("for a probe token, to prove the change with: {why}")),
+            Probe::Absent => soon(
                 "for service account kube-system/default, which kube-controller-manager makes, to prove the change with".to_owned(),
             ),
-            (_, None) => soon("for the start time of the kube-apiserver process, to tell a new one from it".to_owned()),
         }
     }
 
@@ -308,7 +312,7 @@ impl<'a> Edit<'a> {
     }
 
     /// A key that the process does not sign with yet must be public for so long that every verifier has fetched it.
-    fn too_young(&self, facts: &Facts, evidence: &Evidence, now: Timestamp) -> Option<String> {
+    fn too_young(&self, facts: &Facts, evidence: &Evidence, now: Timestamp) -> Option<(String, Duration)> {
         if !self.signs_with_another_key(evidence) {
             return None;
         }
@@ -319,11 +323,12 @@ impl<'a> Edit<'a> {
         let age = seen.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
         let is_old_enough = age >= SignedDuration::try_from(lead).unwrap_or(SignedDuration::MAX);
         (!is_old_enough || facts.cluster.clock_differs(now).is_some()).then(|| {
-            format!(
+            let why = format!(
                 "for key {kid} to be public for {} s (rotation.publishLead) before kube-apiserver signs with it ({} s so far)",
                 lead.as_secs(),
                 age.as_secs()
-            )
+            );
+            (why, lead.saturating_sub(age.unsigned_abs()).clamp(RESTART_INTERVAL, CHECK_INTERVAL))
         })
     }
 }
