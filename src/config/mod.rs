@@ -57,7 +57,8 @@ pub struct IssuerSettings {
     pub url: IssuerUrl,
     /// `issuer.jwksPath` (`openid/v1/jwks`): path of the JWK Set below the issuer.
     pub jwks_path: JwksPath,
-    /// `issuer.createBucket` (`true`): create the bucket where it does not exist. Nothing with a folder.
+    /// `issuer.createBucket` (`true`): create the bucket where it does not exist, and with `access: bucketPolicy` keep its public access
+    /// block and our statement in its policy. `false`: both are yours to set. Nothing with a folder.
     pub create_bucket: bool,
     /// `issuer.access` (`bucketPolicy`).
     pub access: Access,
@@ -155,7 +156,7 @@ pub enum Keys {
 pub enum Restart {
     /// `rolling`: yes, when it is safe.
     Rolling,
-    /// `opportunistic`: only when it restarts anyway.
+    /// `opportunistic`: only when it restarts anyway. In this version as `never`.
     Opportunistic,
     /// `never`: no.
     Never,

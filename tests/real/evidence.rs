@@ -13,7 +13,7 @@ use irsad::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::kubernetes::{KUBEADM_ISSUER, Node, PROGRAMS, Result, programs};
+use crate::kubernetes::{KUBEADM_ISSUER, Node, Result, programs};
 
 const OURS: &str = "https://oidc.example.com/prod-1";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ async fn until(api: &ApiServer, depth: Depth, seen: impl Fn(&Answer) -> bool) ->
 #[tokio::test]
 async fn evidence_names_the_process_its_keys_and_its_issuer_and_changes_only_with_the_process() -> Result<()> {
     if programs().is_none() {
-        eprintln!("not run: {PROGRAMS} is not set");
+        crate::missing("Kubernetes programs", "make kubernetes builds them");
         return Ok(());
     }
     let node = Node::start().await?;
@@ -122,7 +122,7 @@ async fn evidence_names_the_process_its_keys_and_its_issuer_and_changes_only_wit
 #[tokio::test]
 async fn missing_service_account_discovery_and_server_are_each_told_apart() -> Result<()> {
     if programs().is_none() {
-        eprintln!("not run: {PROGRAMS} is not set");
+        crate::missing("Kubernetes programs", "make kubernetes builds them");
         return Ok(());
     }
     let node = Node::start().await?;

@@ -382,7 +382,7 @@ mod tests {
     /// A node, or `None` where the programs are missing: `tests/setup` names that at the end.
     async fn node() -> Result<Option<Node>> {
         if programs().is_none() {
-            eprintln!("not run: {PROGRAMS} is not set");
+            crate::missing("Kubernetes programs", "make kubernetes builds them");
             return Ok(None);
         }
         Node::start().await.map(Some)

@@ -12,6 +12,7 @@ mod irsad;
 mod kubernetes;
 mod outsider;
 mod quickstart;
+mod refusals;
 mod service;
 
 use std::{env, fs::OpenOptions, io::Write, thread};

@@ -84,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn token_of_a_live_node_is_good_outside_and_nothing_else_is() -> Result<()> {
         if programs().is_none() || env::var_os(PYTHON).is_none() {
-            eprintln!("not run: the Kubernetes programs or {PYTHON} are missing");
+            crate::missing("Kubernetes programs or Python packages", "tests/setup makes them");
             return Ok(());
         }
         let node = Node::start().await?;

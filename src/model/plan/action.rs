@@ -15,7 +15,7 @@ use super::PublicAccessBlock;
 /// One step. Idempotent, or guarded by what it expects to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Make an RSA-2048 pair and write the verification file, then the signing key file; neither may be there.
+    /// Make an RSA-2048 pair and write the signing key file, then the verification file, which follows from it; neither may be there.
     MakeKeyPair {
         /// Private half, 0600.
         signing_key: PathBuf,
@@ -77,7 +77,7 @@ pub enum Action {
         /// Client ID.
         audience: Audience,
     },
-    /// Keep copies of the manifest and key files that run now, for a rollback.
+    /// Keep copies of the manifest, and of key files that the API server runs from, for a rollback.
     SaveLastGood {
         /// Manifest text.
         manifest: String,

@@ -50,7 +50,7 @@ pub struct DesiredBucket {
     pub name: BucketName,
     /// Region of the bucket.
     pub region: Region,
-    /// Create it and keep its settings.
+    /// Create it where it is missing and, with `public_by_policy`, keep its public access block and our statement in its policy.
     pub create: bool,
     /// Outsiders read the documents by bucket policy; otherwise through a web server of the operator's.
     pub public_by_policy: bool,
