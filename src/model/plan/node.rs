@@ -241,8 +241,8 @@ impl<'a> Edit<'a> {
             Probe::Present(refused) if refused.applied == self.applied => {
                 plan.needs_a_person.push(format!(
                     "change {} failed ({}); the previous manifest is back since {} and the change is not tried again: find the \
-                     reason in the last log below /var/log/pods/kube-system_kube-apiserver-*, mend it, then remove \
-                     /var/lib/irsad/refused-change.json",
+                     reason in the last log below /var/log/pods/kube-system_kube-apiserver-*, mend it, then rm \
+                     /var/lib/irsad/refused-change.json and systemctl reload irsad",
                     refused.applied, refused.reason, refused.rolled_back_at
                 ));
                 true
