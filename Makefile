@@ -11,7 +11,7 @@ help:
 	@echo 'make test        every test; fetches what they need into $(CACHE)'
 	@echo 'make check       fmt, clippy, doc, deny, tidy'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
-	@echo 'make bench       the figures of the README, as a table (release build)'
+	@echo 'make bench       the figures of the README, as a table (release build, then 10 idle minutes)'
 
 demo:
 	$(CARGO) build --locked
@@ -31,8 +31,8 @@ kubernetes:
 	tests/kubernetes/build $(CACHE)/kubernetes
 
 bench:
-	$(CARGO) build --locked --release
-	tests/bench/run $(CACHE) $(TARGET_DIR)/release/irsad
+	tests/setup $(CACHE)
+	set -a && . $(CACHE)/environment && $(CARGO) bench --locked --bench figures
 
 clean:
 	$(CARGO) clean

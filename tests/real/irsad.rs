@@ -118,6 +118,7 @@ impl Machine {
         let child = command
             .env("NOTIFY_SOCKET", &path)
             .env("WATCHDOG_USEC", "2000000")
+            .envs(self.environment.iter().cloned())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
