@@ -111,6 +111,37 @@ fn example_shows_every_option_with_its_default() {
     assert_eq!(sorted, keys);
 }
 
+/// Keys whose value in the example is only its form.
+const WITHOUT_A_DEFAULT: [&str; 5] = ["version", "cluster", "issuer.store", "issuer.url", "aws.region"];
+
+#[test]
+fn readme_names_every_option_with_its_default() {
+    let mut section = "";
+    let mut options = Vec::new();
+    let example = example();
+    for line in example.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        let (key, value) = line.split_once(':').expect("a key");
+        match (key.strip_prefix("  "), value.trim()) {
+            (None, "") => section = key,
+            (None, value) => options.push((key.to_owned(), value)),
+            (Some(key), value) => options.push((format!("{section}.{key}"), value)),
+        }
+    }
+    let rows: Vec<Vec<&str>> = include_str!("../../README.md")
+        .split_once("### Options")
+        .and_then(|(_, after)| after.split("\n#").next())
+        .expect("a part about the options")
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    for (key, value) in &options {
+        let row = rows.iter().find(|row| row[1] == format!("`{key}`")).unwrap_or_else(|| panic!("no row of {key}"));
+        assert!(WITHOUT_A_DEFAULT.contains(&key.as_str()) || row[2] == format!("`{value}`"), "{row:?}, not {value}");
+    }
+    assert_eq!(rows.len(), options.len(), "a row of no option, or two of one");
+}
+
 #[test]
 fn example_as_installed_asks_for_what_only_the_operator_knows() {
     assert_eq!(
