@@ -11,13 +11,13 @@ pub(super) async fn execute(global: &Global) -> anyhow::Result<ExitCode> {
     match global.output {
         Output::Json => output::json(&serde_json::json!({ "version": 1, "valid": true, "notices": settings.notices }))?,
         Output::Text => {
-            println!(
+            output::say!(
                 "{} is valid: cluster {}, issuer {}",
                 global.config.display(),
                 settings.cluster,
                 settings.issuer.url
             );
-            settings.notices.iter().for_each(|notice| println!("note: {notice}"));
+            settings.notices.iter().for_each(|notice| output::say!("note: {notice}"));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,11 @@
 //! `irsad completions SHELL`.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, output};
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
@@ -17,7 +17,9 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn execute(&self) -> anyhow::Result<ExitCode> {
         let mut command = Cli::command();
-        clap_complete::generate(self.shell, &mut command, "irsad", &mut io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command, "irsad", &mut script);
+        output::print(format_args!("{}", String::from_utf8_lossy(&script)));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{
     trust_policy::{NodeDuties, PublicObjects, node_policy},
 };
 
-use super::{Global, settings};
+use super::{Global, output, settings};
 
 /// Print the IAM policy that the control-plane nodes need.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ impl IamPolicy {
             provider: desired.provider.is_some().then_some((partition, &self.account, &desired.issuer)),
         };
         match node_policy(&duties)? {
-            Some(policy) => println!("{policy}"),
+            Some(policy) => output::say!("{policy}"),
             None => eprintln!("note: with this configuration irsad asks AWS for nothing"),
         }
         Ok(ExitCode::SUCCESS)

@@ -1,9 +1,29 @@
 //! How text is laid out for a person.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write as _},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+
+/// As `println!`, but a reader that went away (`irsad plan | head`) is no reason to stop what is under way.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::cli::output::print(format_args!("{}\n", format_args!($($argument)*))) };
+}
+pub(super) use say;
+
+/// As `print!`, with the same exception as [`say!`].
+///
+/// # Panics
+/// Standard output cannot be written for another reason, such as a full disk.
+pub(super) fn print(text: fmt::Arguments<'_>) {
+    match io::stdout().write_fmt(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => panic!("cannot write standard output: {error}"),
+        Ok(()) | Err(_) => {}
+    }
+}
 
 /// Rows of cells as aligned columns, two spaces apart; the last column is not padded.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
@@ -52,7 +72,7 @@ pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
 
 /// Prints a value as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

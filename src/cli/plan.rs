@@ -72,23 +72,23 @@ impl Plan {
 
 fn print(plan: &plan::Plan) {
     if plan.is_converged() {
-        println!("nothing to do");
+        output::say!("nothing to do");
     }
     for (number, action) in plan.actions.iter().chain(&plan.later).enumerate() {
         let later = if number < plan.actions.len() { "" } else { "then, when nothing is waited for any more: " };
-        println!("{}. {later}{action}", number + 1);
+        output::say!("{}. {later}{action}", number + 1);
         if let Some(diff) = diff(action) {
-            println!("{diff}");
+            output::say!("{diff}");
         }
     }
     for why in &plan.needs_a_person {
-        println!("needs a person: {why}");
+        output::say!("needs a person: {why}");
     }
     for what in &plan.waiting_for {
-        println!("{}", waits(what));
+        output::say!("{}", waits(what));
     }
     for notice in &plan.notices {
-        println!("note: {notice}");
+        output::say!("note: {notice}");
     }
 }
 

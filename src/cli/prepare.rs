@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-use super::{Global, settings};
+use super::{Global, output, settings};
 
 /// Longest kubeadm configuration that is read, in bytes.
 const LARGEST_FILE_BYTES: u64 = 1 << 20;
@@ -91,7 +91,7 @@ impl Edited {
             eprintln!("note: {note}");
         }
         if stdout {
-            print!("{}", self.text);
+            output::print(format_args!("{}", self.text));
         } else if self.text.as_bytes() == self.found.bytes {
             eprintln!("{} has our issuer already", self.path.display());
         } else {

@@ -46,7 +46,7 @@ async fn once(irsad: &mut Irsad, global: &Global) -> anyhow::Result<ExitCode> {
         .run_once(|pass| {
             did_nothing &= pass.done.is_empty();
             if text {
-                pass.done.iter().for_each(|what| println!("done: {what}"));
+                pass.done.iter().for_each(|what| output::say!("done: {what}"));
             }
         })
         .await?;
@@ -60,18 +60,18 @@ async fn once(irsad: &mut Irsad, global: &Global) -> anyhow::Result<ExitCode> {
 
 fn print(pass: &Pass, did_nothing: bool) {
     for why in &pass.plan.needs_a_person {
-        println!("needs a person: {why}");
+        output::say!("needs a person: {why}");
     }
     for what in &pass.plan.waiting_for {
-        println!("{}", waits(what));
+        output::say!("{}", waits(what));
     }
     for notice in &pass.plan.notices {
-        println!("note: {notice}");
+        output::say!("note: {notice}");
     }
     match &pass.failure {
-        Some(failure) => println!("failed: {failure:#}"),
-        None if pass.is_converged() && did_nothing => println!("nothing to do"),
-        None if pass.is_converged() => println!("converged"),
+        Some(failure) => output::say!("failed: {failure:#}"),
+        None if pass.is_converged() && did_nothing => output::say!("nothing to do"),
+        None if pass.is_converged() => output::say!("converged"),
         None => {}
     }
 }

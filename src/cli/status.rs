@@ -45,7 +45,7 @@ pub(super) fn execute(global: &Global) -> anyhow::Result<ExitCode> {
     let code = exit_code(running, report.as_ref());
     match global.output {
         Output::Json => output::json(&StatusOutput { version: 1, running, report })?,
-        Output::Text => print!("{}", text(running, report.as_ref(), Timestamp::now())),
+        Output::Text => output::print(format_args!("{}", text(running, report.as_ref(), Timestamp::now()))),
     }
     Ok(ExitCode::from(code))
 }

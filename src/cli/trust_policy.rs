@@ -11,7 +11,7 @@ use crate::model::{
     trust_policy::{Subject, trust_policy},
 };
 
-use super::{Global, settings};
+use super::{Global, output, settings};
 
 /// Audience of tokens for AWS where nothing else is said.
 const STS: &str = "sts.amazonaws.com";
@@ -52,7 +52,7 @@ impl TrustPolicy {
         let partition = self.region.as_ref().map_or(partition, Region::partition);
         let audiences = if self.audience.is_empty() { &audiences } else { &self.audience };
         let subject = Subject::new(&self.namespace, &self.service_account)?;
-        println!("{}", trust_policy(partition, &self.account, &issuer, &subject, audiences)?);
+        output::say!("{}", trust_policy(partition, &self.account, &issuer, &subject, audiences)?);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -195,3 +195,20 @@ fn second_irsad_on_a_machine_does_nothing_and_says_who_runs() -> Result {
     assert!(said.stderr.contains(&format!("as process {}", daemon.pid())), "{}", said.stderr);
     Ok(())
 }
+
+#[test]
+fn reader_that_goes_away_stops_nothing() -> Result {
+    let machine = Machine::quickstart()?;
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let said = machine.command(&["run", "--once"]).stdout(writer).output()?;
+    assert_eq!((said.status.code(), said.stderr.as_slice()), (Some(0), [].as_slice()), "{said:?}");
+    assert!(machine.read(MANIFEST)?.contains(ISSUER));
+    for command in [["plan"].as_slice(), &["status", "-o", "json"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let said = machine.command(command).stdout(writer).output()?;
+        assert!(!String::from_utf8_lossy(&said.stderr).contains("panicked"), "{command:?}: {said:?}");
+    }
+    Ok(())
+}
