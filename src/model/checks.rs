@@ -61,7 +61,7 @@ pub fn checks(desired: &Desired, facts: &Facts) -> Vec<Check> {
     ];
     checks.extend(api_server(desired, facts));
     checks.push(Check {
-        statement: format!("IAM trusts {} for {}", desired.issuer, audiences(desired)),
+        statement: format!("IAM trusts {}{}", desired.issuer, audiences(desired)),
         outcome: provider(desired, facts),
     });
     checks
@@ -174,9 +174,10 @@ fn signs_with_our_key(facts: &Facts, token: &Probe<super::plan::ProbeToken>) -> 
     }
 }
 
+/// Whom the provider is for; nothing where it is none of ours.
 fn audiences(desired: &Desired) -> String {
-    let names = desired.provider.iter().flat_map(|provider| &provider.audiences);
-    names.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let Some(provider) = &desired.provider else { return String::new() };
+    format!(" for {}", provider.audiences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 fn provider(desired: &Desired, facts: &Facts) -> Outcome {
