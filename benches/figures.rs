@@ -31,7 +31,7 @@ use real::{
 };
 use tempfile::TempDir;
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const MANIFEST: &str = include_str!("../tests/fixtures/kubeadm-1.36.3/default.yaml");
 const CONFIGURATION: &str = "version: 1\ncluster: bench\nissuer: { store: s3://irsad-bench }\n";
