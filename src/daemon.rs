@@ -251,9 +251,7 @@ impl Irsad {
             if !pass.wants_another() || *stop.borrow() || Instant::now() > until {
                 return Ok(pass);
             }
-            if pass.done.is_empty() {
-                tokio::time::sleep(pass.plan.next_check).await;
-            }
+            tokio::time::sleep(self.pause(&pass)).await;
         }
     }
 
