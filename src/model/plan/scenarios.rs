@@ -837,3 +837,83 @@ fn node_that_lost_its_keys_does_not_make_others() {
     let asked_for = prepare(&desired(), &world.facts().node);
     assert!(matches!(asked_for.actions.as_slice(), [Action::MakeKeyPair { .. }]));
 }
+
+#[test]
+fn verification_file_that_is_gone_is_not_made_anew_from_the_signing_key_alone() {
+    let mut world = World::of_kubeadm();
+    world.verifying = Some(vec![key(0), key(1)]);
+    world.start();
+    world.converge(&desired());
+    (world.manifest, world.process, world.verifying) = (None, None, None);
+    let found = plan(&desired(), &world.facts(), world.now);
+    assert_eq!((found.actions.len(), found.needs_a_person.len()), (0, 1), "{found:?}");
+}
+
+#[test]
+fn restart_that_no_edit_can_cause_is_asked_of_a_person() {
+    let mut world = World::of_kubeadm();
+    world.verifying = Some(vec![key(0), key(1)]);
+    world.start();
+    world.converge(&desired());
+    let restarts = world.restarts;
+    world.process.as_mut().expect("a process").verifying = vec![key(0)];
+    let found = world.converge(&desired());
+    assert!(
+        found.needs_a_person[0].starts_with("kube-apiserver runs with other keys than its files hold"),
+        "{found:?}"
+    );
+    assert_eq!((world.restarts, world.change), (restarts, None));
+}
+
+#[test]
+fn copies_for_a_rollback_are_of_key_files_that_the_api_server_ran_from() {
+    for (signing, copies) in [(0, 2), (1, 0)] {
+        let mut world = World::of_kubeadm();
+        world.verifying = Some(vec![key(0), key(1)]);
+        world.start();
+        world.signing = Some(key(signing));
+        let mut saved = None;
+        for _ in 0..6 {
+            let found = plan(&desired(), &world.facts(), world.now);
+            for action in &found.actions {
+                if let Action::SaveLastGood { key_files, .. } = action {
+                    saved = Some(key_files.len());
+                }
+                world.carry_out(action);
+            }
+            world.pass_time(86_400);
+        }
+        assert_eq!(saved, Some(copies), "the file's key is number {signing}");
+    }
+}
+
+#[test]
+fn age_of_a_key_does_not_count_while_the_clock_is_wrong() {
+    let mut world = World::of_kubeadm();
+    world.verifying = Some(vec![key(0), key(1)]);
+    world.start();
+    world.converge(&desired());
+    let restarts = world.restarts;
+    world.signing = Some(key(1));
+    world.pass_time(90_000);
+    for _ in 0..4 {
+        let mut facts = world.facts();
+        if let Some(Probe::Present(found)) = &mut facts.cluster.public_jwks {
+            found.date = world.now.checked_sub(SignedDuration::from_hours(20)).ok();
+        }
+        plan(&desired(), &facts, world.now).actions.iter().for_each(|action| world.carry_out(action));
+    }
+    assert_eq!((world.restarts, world.change.is_some()), (restarts, false));
+    assert!(world.converge(&desired()).is_converged());
+    assert_eq!(world.restarts, restarts + 1);
+}
+
+#[test]
+fn keys_of_other_control_plane_nodes_are_never_removed() {
+    let mut world = World { api_servers: 3, ..World::of_kubeadm() };
+    world.converge(&desired());
+    let theirs = Jwks::of(&[key(0), key(1)]).expect("a JWKS").render();
+    world.objects.insert("openid/v1/jwks".to_owned(), theirs);
+    world.converge(&desired());
+    assert!(world.public_kids().contains(&key(1).kid().to_string()));
+}
