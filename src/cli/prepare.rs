@@ -14,6 +14,7 @@ use crate::{
     host::{Root, files::Replacement, machine},
     model::{
         file::ExpectedFile,
+        issuer::Audience,
         kubeadm::{KubeadmConfig, issuers_to_write},
         plan::Desired,
         report::waits,
@@ -80,8 +81,12 @@ impl Edited {
         let in_file = || format!("{} (left as it is)", file.display());
         let config = KubeadmConfig::parse(&found.bytes).with_context(in_file)?;
         let issuers = issuers_to_write(&config, &desired.issuer, machine::kubeadm_version(&root).as_deref());
-        let arguments =
-            [("service-account-issuer", issuers.issuers), ("service-account-jwks-uri", vec![desired.jwks_uri()])];
+        let mut arguments =
+            vec![("service-account-issuer", issuers.issuers), ("service-account-jwks-uri", vec![desired.jwks_uri()])];
+        if let Some(audiences) = &desired.api_audiences {
+            let audiences: Vec<&str> = audiences.iter().map(Audience::as_str).collect();
+            arguments.push(("api-audiences", vec![audiences.join(",")]));
+        }
         let edited = config.with_api_server_args(&arguments).with_context(in_file)?;
         Ok(Self { root, path, found, text: edited.text().to_owned(), note: issuers.note })
     }

@@ -212,3 +212,21 @@ fn reader_that_goes_away_stops_nothing() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn prepare_puts_configured_audiences_beside_the_issuer_so_that_no_restart_is_left_for_them() -> Result {
+    let machine = Machine::quickstart()?;
+    let config = machine.read("/etc/irsad/irsad.yaml")?;
+    machine
+        .write("/etc/irsad/irsad.yaml", &format!("{config}apiServer:\n  audiences: [one.example, two.example]\n"))?;
+    let kubeadm = include_str!("../fixtures/kubeadm-configs/default.yaml");
+    machine.write("/root/kubeadm.yaml", kubeadm)?;
+    let said = machine.run(&["prepare", "--stdout", "--kubeadm-config", "/root/kubeadm.yaml"])?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let added: Vec<&str> = said.stdout.lines().filter(|line| !kubeadm.lines().any(|known| known == *line)).collect();
+    for argument in [ISSUER, "one.example,two.example"] {
+        assert!(added.iter().any(|line| line.contains(argument)), "{argument}: {added:#?}");
+    }
+    assert_eq!(machine.read("/root/kubeadm.yaml")?, kubeadm, "--stdout leaves the file alone");
+    Ok(())
+}
