@@ -20,11 +20,13 @@ use crate::{
     execute::execute,
     host::{
         Root,
+        files::KUBERNETES_STAGING,
         lock::Lock,
         systemd,
         watch::{self, Changed, Watch},
     },
     model::{
+        memory,
         plan::{self, Action, Desired, Facts, Plan},
         report::{self, DoneAction, History, Report},
     },
@@ -37,6 +39,8 @@ mod wake;
 
 use wake::{Woken, stop_signals, wait};
 
+/// What lives as long as this boot.
+const RUN_FOLDER: &str = "/run/irsad";
 /// What `irsad status` reads.
 pub const STATUS_FILE: &str = "/run/irsad/status.json";
 /// One irsad at a time on a machine.
@@ -118,9 +122,9 @@ impl Irsad {
     /// # Errors
     /// Another one runs, or `/run/irsad` cannot be written; nothing was changed.
     pub fn acting(root: Root, settings: Settings) -> anyhow::Result<Self> {
-        root.make_folder(Path::new("/run/irsad"), 0o755)?;
+        root.make_folder(Path::new(RUN_FOLDER), 0o755)?;
         let lock = Lock::take(&root, Path::new(LOCK_FILE))?;
-        for folder in ["/etc/kubernetes/.irsad", "/var/lib/irsad", "/var/lib/irsad/last-good", "/run/irsad"] {
+        for folder in [KUBERNETES_STAGING, memory::FOLDER, memory::LAST_GOOD, RUN_FOLDER] {
             match root.clean_staging(Path::new(folder)) {
                 Ok(removed) => removed.iter().for_each(|path| {
                     tracing::info!(path = %path.display(), "removed a file that a stopped run had left half made");

@@ -297,7 +297,7 @@ async fn public(world: &World, has_outsider: bool, url: String) -> Option<Probe<
     Some(found.map(|found| PublicDocument { body: found.body, content_type: found.content_type, date: found.date }))
 }
 
-/// Bucket settings and provider, asked anew when the last answer is old or said Unknown.
+/// Bucket settings and provider: asked anew by a full look, and by an idle one when the last answer is old.
 async fn observe_slow(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> SlowFacts {
     if desired.bucket.is_none() && desired.provider.is_none() {
         return SlowFacts { bucket: None, provider: None };

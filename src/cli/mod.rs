@@ -19,7 +19,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::host::systemd;
+use crate::{config::CONFIG_FILE, host::systemd};
 
 /// Wrong usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -38,7 +38,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 struct Global {
     /// Configuration file; drop-ins are read from irsad.d beside it
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/irsad/irsad.yaml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_FILE)]
     config: PathBuf,
     /// Folder put before every path of this host, file:// stores included
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]

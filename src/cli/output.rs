@@ -8,6 +8,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::model::{plan::Plan, report::waits};
+
 /// As `println!`, but a reader that went away (`irsad plan | head`) is no reason to stop what is under way.
 macro_rules! say {
     ($($argument:tt)*) => { $crate::cli::output::print(format_args!("{}\n", format_args!($($argument)*))) };
@@ -23,6 +25,13 @@ pub(super) fn print(text: fmt::Arguments<'_>) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => panic!("cannot write standard output: {error}"),
         Ok(()) | Err(_) => {}
     }
+}
+
+/// What a plan leaves to others, a line each: what needs a person, what is waited for, what is good to know.
+pub(super) fn open_ends(plan: &Plan) -> String {
+    let persons = plan.needs_a_person.iter().map(|why| format!("needs a person: {why}\n"));
+    let waits = plan.waiting_for.iter().map(|what| format!("{}\n", waits(what)));
+    persons.chain(waits).chain(plan.notices.iter().map(|notice| format!("note: {notice}\n"))).collect()
 }
 
 /// Rows of cells as aligned columns, two spaces apart; the last column is not padded.

@@ -8,10 +8,7 @@ use similar::TextDiff;
 
 use crate::{
     daemon::Irsad,
-    model::{
-        plan::{self, Action},
-        report::waits,
-    },
+    model::plan::{self, Action},
 };
 
 use super::{Global, Output, output, settings};
@@ -81,15 +78,7 @@ fn print(plan: &plan::Plan) {
             output::say!("{diff}");
         }
     }
-    for why in &plan.needs_a_person {
-        output::say!("needs a person: {why}");
-    }
-    for what in &plan.waiting_for {
-        output::say!("{}", waits(what));
-    }
-    for notice in &plan.notices {
-        output::say!("note: {notice}");
-    }
+    output::print(format_args!("{}", output::open_ends(plan)));
 }
 
 fn output_of(action: &Action) -> ActionOutput {

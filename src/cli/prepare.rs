@@ -17,7 +17,6 @@ use crate::{
         issuer::Audience,
         kubeadm::{KubeadmConfig, issuers_to_write},
         plan::Desired,
-        report::waits,
     },
 };
 
@@ -55,12 +54,7 @@ impl Prepare {
         for done in &plan.actions {
             eprintln!("done: {done}");
         }
-        for what in &plan.waiting_for {
-            eprintln!("{}", waits(what));
-        }
-        for why in &plan.needs_a_person {
-            eprintln!("needs a person: {why}");
-        }
+        eprint!("{}", output::open_ends(&plan));
         Ok(ExitCode::from(u8::from(!plan.is_ready())))
     }
 }

@@ -7,7 +7,6 @@ use clap::Args;
 use crate::{
     daemon::{Irsad, Pass},
     host::systemd,
-    model::report::waits,
 };
 
 use super::{Global, Output, output, settings};
@@ -59,15 +58,7 @@ async fn once(irsad: &mut Irsad, global: &Global) -> anyhow::Result<ExitCode> {
 }
 
 fn print(pass: &Pass, did_nothing: bool) {
-    for why in &pass.plan.needs_a_person {
-        output::say!("needs a person: {why}");
-    }
-    for what in &pass.plan.waiting_for {
-        output::say!("{}", waits(what));
-    }
-    for notice in &pass.plan.notices {
-        output::say!("note: {notice}");
-    }
+    output::print(format_args!("{}", output::open_ends(&pass.plan)));
     match &pass.failure {
         Some(failure) => output::say!("failed: {failure:#}"),
         None if pass.is_converged() && did_nothing => output::say!("nothing to do"),

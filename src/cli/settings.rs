@@ -76,8 +76,7 @@ fn text(root: &Root, path: &Path) -> anyhow::Result<Option<String>> {
 
 /// kops writes its manifest under a name of its own.
 fn distribution(root: &Root) -> Distribution {
-    let kops = Path::new("/etc/kubernetes/manifests/kube-apiserver.manifest");
-    match root.locate(kops) {
+    match root.locate(Path::new(Distribution::Kops.manifest())) {
         Ok(path) if path.exists() => Distribution::Kops,
         Ok(_) | Err(_) => Distribution::Kubeadm,
     }
