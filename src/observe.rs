@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cluster::{Depth, Evidence as Seen, NoAnswer},
-    host::{FileError, files::FileContent, machine},
+    host::{files::FileContent, machine},
     model::{
         discovery::DISCOVERY_PATH,
         file::Digest,
@@ -57,8 +57,7 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
     NodeFacts {
         verifying_keys: read_verifying_keys(world, desired, &manifest),
         signing_key,
-        // A memory that cannot be read may hold keys: others must not be made in their place.
-        had_keys: memory::<memory::PublishedKeys>(world, memory::PUBLISHED_KEYS) != Probe::Absent,
+        published_keys: memory(world, memory::PUBLISHED_KEYS),
         api_server: seen.api_server,
         api_servers: seen.api_servers,
         kubeadm_issuers: seen.kubeadm_issuers,
@@ -72,39 +71,36 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
     }
 }
 
-fn read(world: &World, path: &Path) -> Result<Option<FileContent>, FileError> {
-    world.root.read(path, LARGEST_FILE_BYTES)
+/// A file of this host as what `understand` makes of it; what it refuses is Unknown.
+fn read<T>(
+    world: &World,
+    path: &Path,
+    limit_bytes: u64,
+    understand: impl FnOnce(FileContent) -> Result<T, String>,
+) -> Probe<T> {
+    match world.root.read(path, limit_bytes) {
+        Ok(None) => Probe::Absent,
+        Err(error) => Probe::Unknown(sentence(&error)),
+        Ok(Some(found)) => understand(found).map_or_else(Probe::Unknown, Probe::Present),
+    }
 }
 
 fn read_manifest(world: &World, path: &Path) -> Probe<(Manifest, Digest)> {
-    match world.root.read(path, LONGEST_MANIFEST_BYTES as u64) {
-        Ok(None) => Probe::Absent,
-        Err(error) => Probe::Unknown(sentence(&error)),
-        Ok(Some(found)) => match Manifest::parse(&found.bytes) {
-            Ok(manifest) => Probe::Present((manifest, found.digest)),
-            Err(error) => Probe::Unknown(format!("{} is left as it is: {}", path.display(), sentence(&error))),
-        },
-    }
+    read(world, path, LONGEST_MANIFEST_BYTES as u64, |found| match Manifest::parse(&found.bytes) {
+        Ok(manifest) => Ok((manifest, found.digest)),
+        Err(error) => Err(format!("{} is left as it is: {}", path.display(), sentence(&error))),
+    })
 }
 
 fn read_signing_key(world: &World, path: &Path, remarks: &mut Vec<String>) -> Probe<PublicKey> {
-    match read(world, path) {
-        Ok(None) => Probe::Absent,
-        Err(error) => Probe::Unknown(sentence(&error)),
-        Ok(Some(found)) => {
-            if found.is_open_to_others() {
-                remarks.push(format!(
-                    "{} can be read by others (mode {:04o}); chmod 600 it",
-                    path.display(),
-                    found.mode
-                ));
-            }
-            match SigningKey::read(&found.bytes) {
-                Ok(key) => Probe::Present(key.public().clone()),
-                Err(error) => Probe::Unknown(format!("{}: {}", path.display(), sentence(&error))),
-            }
+    read(world, path, LARGEST_FILE_BYTES, |found| {
+        if found.is_open_to_others() {
+            remarks.push(format!("{} can be read by others (mode {:04o}); chmod 600 it", path.display(), found.mode));
         }
-    }
+        let key =
+            SigningKey::read(&found.bytes).map_err(|error| format!("{}: {}", path.display(), sentence(&error)))?;
+        Ok(key.public().clone())
+    })
 }
 
 /// The keys of our verification file, then those of every other file that the manifest names.
@@ -117,19 +113,20 @@ fn read_verifying_keys(
     let others = named.iter().map(Path::new).filter(|path| *path != desired.verifying_keys);
     let mut keys: Vec<PublicKey> = Vec::new();
     for (number, path) in std::iter::once(desired.verifying_keys.as_path()).chain(others).enumerate() {
-        let found = match read(world, path) {
-            Ok(Some(found)) => found,
-            Ok(None) if number == 0 => return Probe::Absent,
-            Ok(None) => return Probe::Unknown(format!("{} is missing although the manifest names it", path.display())),
-            Err(error) => return Probe::Unknown(sentence(&error)),
-        };
-        match PublicKey::read_all(&found.bytes) {
-            Ok(read) => read.into_iter().for_each(|key| {
+        let found = read(world, path, LARGEST_FILE_BYTES, |found| {
+            PublicKey::read_all(&found.bytes).map_err(|error| format!("{}: {}", path.display(), sentence(&error)))
+        });
+        match found {
+            Probe::Present(found) => found.into_iter().for_each(|key| {
                 if !keys.iter().any(|known| known.kid() == key.kid()) {
                     keys.push(key);
                 }
             }),
-            Err(error) => return Probe::Unknown(format!("{}: {}", path.display(), sentence(&error))),
+            Probe::Absent if number == 0 => return Probe::Absent,
+            Probe::Absent => {
+                return Probe::Unknown(format!("{} is missing although the manifest names it", path.display()));
+            }
+            Probe::Unknown(why) => return Probe::Unknown(why),
         }
     }
     Probe::Present(keys)
@@ -137,28 +134,20 @@ fn read_verifying_keys(
 
 fn read_last_good(world: &World, desired: &Desired) -> Probe<String> {
     let path = memory::last_good(&desired.manifest);
-    match read(world, &path) {
-        Ok(None) => Probe::Absent,
-        Err(error) => Probe::Unknown(sentence(&error)),
-        Ok(Some(found)) => match String::from_utf8(found.bytes) {
-            Ok(text) => Probe::Present(text),
-            Err(_) => Probe::Unknown(format!("{} is not text; remove it", path.display())),
-        },
-    }
+    read(world, &path, LARGEST_FILE_BYTES, |found| {
+        String::from_utf8(found.bytes).map_err(|_| format!("{} is not text; remove it", path.display()))
+    })
 }
 
 /// One file of this node's memory.
 fn memory<T: DeserializeOwned>(world: &World, path: &str) -> Probe<T> {
-    match read(world, Path::new(path)) {
-        Ok(None) => Probe::Absent,
-        Err(error) => Probe::Unknown(sentence(&error)),
-        Ok(Some(found)) => match serde_json::from_slice(&found.bytes) {
-            Ok(value) => Probe::Present(value),
-            Err(error) => Probe::Unknown(format!(
+    read(world, Path::new(path), LARGEST_FILE_BYTES, |found| {
+        serde_json::from_slice(&found.bytes).map_err(|error| {
+            format!(
                 "{path} is not what this version of irsad writes (nothing changed); if no newer version wrote it, remove it: {error}"
-            )),
-        },
-    }
+            )
+        })
+    })
 }
 
 /// What the API server says of itself and of the cluster.
@@ -273,7 +262,6 @@ async fn observe_cluster(
         public_discovery,
         public_jwks,
         provider: slow.provider,
-        published_keys: memory(world, memory::PUBLISHED_KEYS),
     }
 }
 

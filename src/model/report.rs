@@ -214,7 +214,7 @@ fn keys(facts: &Facts) -> Vec<KeyReport> {
     for key in facts.node.verifying_keys.present().into_iter().flatten() {
         add(key.kid().to_string(), key.algorithm().to_string(), KeyState::Accepted, None);
     }
-    for key in facts.cluster.published_keys.present().into_iter().flat_map(|published| &published.keys) {
+    for key in facts.node.published_keys.present().into_iter().flat_map(|published| &published.keys) {
         if let Some(since) = key.gone_since {
             let (kid, algorithm) = (key.jwk.kid().unwrap_or_default(), key.jwk.algorithm().unwrap_or_default());
             add(kid.to_owned(), algorithm.to_owned(), KeyState::Leaving, Some(since));

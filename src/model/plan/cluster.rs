@@ -55,7 +55,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut 
     {
         return PublishedState::NotYet;
     }
-    if Probe::Present(&next) != facts.cluster.published_keys.as_ref() {
+    if Probe::Present(&next) != facts.node.published_keys.as_ref() {
         plan.actions.push(Action::RememberPublishedKeys(next));
     }
     let published = plan_documents(desired, facts, &documents, plan);
@@ -89,7 +89,7 @@ fn keys_to_publish(facts: &Facts) -> Option<Vec<Jwk>> {
 /// before us may still have tokens.
 fn remembered(facts: &Facts, in_use: &[Jwk], now: Timestamp, plan: &mut Plan) -> Option<PublishedKeys> {
     let several = facts.node.api_servers.present().is_some_and(|servers| servers.len() > 1);
-    let known = match &facts.cluster.published_keys {
+    let known = match &facts.node.published_keys {
         Probe::Present(remembered) if !several => return Some(remembered.clone()),
         // Other nodes may have published keys that this one never had: none of them is removed.
         Probe::Present(remembered) => remembered.keys.clone(),

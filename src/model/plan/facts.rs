@@ -35,8 +35,8 @@ pub struct NodeFacts {
     pub signing_key: Probe<PublicKey>,
     /// Keys of the verification file, in order. A file that is refused is Unknown.
     pub verifying_keys: Probe<Vec<PublicKey>>,
-    /// This node has published keys before: missing ones were taken away, they are not still to be made.
-    pub had_keys: bool,
+    /// Keys published so far.
+    pub published_keys: Probe<PublishedKeys>,
     /// The running API server.
     pub api_server: ApiServer,
     /// The cluster's API servers, this one included; Absent where none has registered. Unknown where they were not asked for.
@@ -110,8 +110,6 @@ pub struct ClusterFacts {
     pub public_jwks: Option<Probe<PublicDocument>>,
     /// The IAM provider; `None` where it is not ours to look after.
     pub provider: Option<Probe<ProviderFacts>>,
-    /// Keys published so far.
-    pub published_keys: Probe<PublishedKeys>,
 }
 
 /// Settings of the issuer's bucket.
@@ -134,6 +132,14 @@ pub struct PublicAccessBlock {
     pub block_public_policy: bool,
     /// Public bucket policies let nobody in from outside.
     pub restrict_public_buckets: bool,
+}
+
+impl NodeFacts {
+    /// Whether this node has published keys before: missing ones were taken away, they are not still to be made. A memory that
+    /// cannot be read may hold some.
+    pub fn had_keys(&self) -> bool {
+        self.published_keys != Probe::Absent
+    }
 }
 
 impl ClusterFacts {

@@ -12,7 +12,7 @@ pub(super) struct Keys<'a> {
 }
 
 pub(super) fn prepare(desired: &Desired, node: &NodeFacts, plan: &mut Plan) {
-    plan_keys(desired, &NodeFacts { had_keys: false, ..node.clone() }, &Probe::Absent, plan);
+    plan_keys(desired, &NodeFacts { published_keys: Probe::Absent, ..node.clone() }, &Probe::Absent, plan);
 }
 
 /// The keys of the key files, or what stands in the way of having them.
@@ -43,7 +43,7 @@ pub(super) fn plan_keys<'a>(
         (None, None) if desired.keys == KeyKeeping::Follow => {
             plan.wait(format!("{private} and {public}: apiServer.keys is follow and nobody has written them yet"), WAITING_INTERVAL);
         }
-        (None, None) if nothing_runs && !node.had_keys => make_keys(desired, node, published, plan),
+        (None, None) if nothing_runs && !node.had_keys() => make_keys(desired, node, published, plan),
         (None, None) if nothing_runs => plan.wait(
             format!(
                 "{private} and {public}: this node had keys and has none now, as after kubeadm reset; kubeadm join brings them, \
@@ -51,7 +51,7 @@ pub(super) fn plan_keys<'a>(
             ),
             WAITING_INTERVAL,
         ),
-        (Some(signing), None) if nothing_runs && !node.had_keys && desired.keys == KeyKeeping::Manage => {
+        (Some(signing), None) if nothing_runs && !node.had_keys() && desired.keys == KeyKeeping::Manage => {
             plan.actions.push(Action::WriteVerifyingKeys {
                 path: desired.verifying_keys.clone(),
                 pem: signing.to_pem(),

@@ -317,8 +317,7 @@ impl<'a> Edit<'a> {
             return None;
         }
         let (kid, lead) = (self.keys.signing.kid().as_str(), self.desired.publish_lead);
-        let keys =
-            facts.cluster.published_keys.present().map(|published| published.keys.as_slice()).unwrap_or_default();
+        let keys = facts.node.published_keys.present().map(|published| published.keys.as_slice()).unwrap_or_default();
         let seen = keys.iter().find(|key| key.jwk.kid() == Some(kid)).and_then(|key| key.seen_since);
         let age = seen.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
         let is_old_enough = age >= SignedDuration::try_from(lead).unwrap_or(SignedDuration::MAX);

@@ -184,7 +184,7 @@ impl World {
                 }),
                 signing_key: probe(self.signing.clone()),
                 verifying_keys: probe(self.verifying.clone()),
-                had_keys: self.published_keys.is_some(),
+                published_keys: probe(self.published_keys.clone()),
                 api_server,
                 api_servers: Probe::Present((0..self.api_servers).map(|n| format!("192.0.2.{n}")).collect()),
                 kubeadm_issuers: Probe::Present(
@@ -204,7 +204,6 @@ impl World {
                 public_discovery: Some(public(DISCOVERY_PATH)),
                 public_jwks: Some(public("openid/v1/jwks")),
                 provider: Some(probe(self.provider.clone())),
-                published_keys: probe(self.published_keys.clone()),
             },
         }
     }
@@ -575,7 +574,7 @@ fn wrong_clock_retires_no_key_and_puts_none_to_use() {
     world.converge(&desired());
     world.pass_time(90_000);
     let mut facts = world.facts();
-    let before = facts.cluster.published_keys.clone();
+    let before = facts.node.published_keys.clone();
     if let Some(Probe::Present(found)) = &mut facts.cluster.public_jwks {
         found.date = world.now.checked_sub(SignedDuration::from_hours(1)).ok();
     }
@@ -611,7 +610,7 @@ fn nothing_is_written_over_what_could_not_be_read() {
         }),
         ("only sa.pub", |facts| facts.node.signing_key = Probe::Absent),
         ("only sa.key", |facts| facts.node.verifying_keys = Probe::Absent),
-        ("memory of keys", |facts| facts.cluster.published_keys = Probe::Unknown(String::new())),
+        ("memory of keys", |facts| facts.node.published_keys = Probe::Unknown(String::new())),
         ("bucket", |facts| facts.cluster.bucket = Some(Probe::Unknown(String::new()))),
     ];
     for (what, change) in cases {
