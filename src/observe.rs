@@ -21,9 +21,9 @@ use crate::{
             ApiServer, BucketFacts, ClusterFacts, Desired, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts,
             PublicDocument, StoredDocument,
         },
-        probe::Probe,
+        probe::{Probe, sentence},
     },
-    world::{AwsClients, DocumentStore, SLOW_INTERVAL, SlowFacts, World, sentence},
+    world::{AwsClients, DocumentStore, SLOW_INTERVAL, SlowFacts, World},
 };
 
 /// Longest key file, kubeconfig or memory file that is read, in bytes.

@@ -17,7 +17,7 @@ use crate::{
         location::Location,
         memory::Change,
         plan::{BucketFacts, ProviderFacts},
-        probe::Probe,
+        probe::{Probe, sentence},
         region::{AccountId, Partition, oidc_provider_arn},
     },
     store::{Condition, Object, Store, StoreError, Version, file::FileStore, public::PublicClient},
@@ -181,12 +181,6 @@ impl World {
         self.api_server = Some(client.clone());
         Ok(client)
     }
-}
-
-/// An error and its causes in one line.
-pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// The issuer's store, wherever it is.

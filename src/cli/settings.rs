@@ -8,7 +8,7 @@ use crate::{
     aws,
     config::{Distribution, Inputs, Settings},
     host::Root,
-    world::sentence,
+    model::probe::sentence,
 };
 
 use super::Global;

@@ -12,6 +12,7 @@ use thiserror::Error;
 use tracing::{Dispatch, instrument::WithSubscriber};
 
 use super::{ApiServer, CONNECT_LIMIT};
+use crate::model::probe::sentence;
 
 /// Largest answer that is kept in memory, in bytes. A JWKS of 100 keys has 60 kB.
 const LARGEST_ANSWER_BYTES: usize = 1 << 20;
@@ -155,8 +156,7 @@ impl NoAnswer {
 
     /// The whole chain as one text, for a [`Probe::Unknown`](crate::model::probe::Probe::Unknown).
     pub fn reason(&self) -> String {
-        let causes = std::iter::successors(self.source(), |&cause| cause.source());
-        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+        sentence(self)
     }
 }
 

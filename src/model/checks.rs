@@ -128,10 +128,6 @@ fn api_server(desired: &Desired, facts: &Facts) -> Vec<Check> {
         }
         ApiServer::Seen(evidence) => evidence,
     };
-    let issuer = match &evidence.probe_token {
-        Probe::Present(token) => Some(token.issuer.as_str()),
-        Probe::Absent | Probe::Unknown(_) => evidence.issuer.as_deref(),
-    };
     vec![
         check(
             ready,
@@ -144,7 +140,7 @@ fn api_server(desired: &Desired, facts: &Facts) -> Vec<Check> {
         ),
         check(
             signs,
-            match issuer {
+            match evidence.signs_as() {
                 Some(issuer) if issuer == desired.issuer.as_str() => Outcome::Holds,
                 Some(issuer) => {
                     Outcome::Fails(format!("it signs as {issuer}; irsad plan shows the change that is due"))

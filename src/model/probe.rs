@@ -1,5 +1,13 @@
 //! What an observation found: there, not there, or could not be asked.
 
+use std::error::Error;
+
+/// An error and its causes in one line, as [`Probe::Unknown`] has it.
+pub fn sentence(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Outcome of asking the world for one thing.
 ///
 /// The three must never be mixed up: what could not be read is [`Probe::Unknown`], never [`Probe::Absent`], and nothing

@@ -86,6 +86,16 @@ pub struct Evidence {
     pub probe_token: Probe<ProbeToken>,
 }
 
+impl Evidence {
+    /// Issuer of new tokens: a probe token shows it, else its own discovery document says it.
+    pub fn signs_as(&self) -> Option<&str> {
+        match &self.probe_token {
+            Probe::Present(token) => Some(&token.issuer),
+            Probe::Absent | Probe::Unknown(_) => self.issuer.as_deref(),
+        }
+    }
+}
+
 /// Header and claims of a token that this API server minted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeToken {

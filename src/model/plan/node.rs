@@ -215,14 +215,10 @@ impl<'a> Edit<'a> {
 
     /// The files are right: does the process say so too?
     fn check_process(&self, evidence: &Evidence, plan: &mut Plan) {
-        let minted = match &evidence.probe_token {
-            Probe::Present(token) => Some(token.issuer.as_str()),
-            Probe::Absent => evidence.issuer.as_deref(),
-            Probe::Unknown(why) => {
-                plan.notices.push(format!("no probe token: {why}"));
-                evidence.issuer.as_deref()
-            }
-        };
+        if let Probe::Unknown(why) = &evidence.probe_token {
+            plan.notices.push(format!("no probe token: {why}"));
+        }
+        let minted = evidence.signs_as();
         if minted != Some(self.desired.issuer.as_str()) {
             plan.wait(
                 format!(
