@@ -40,7 +40,7 @@ mod wake;
 use wake::{Woken, stop_signals, wait};
 
 /// What lives as long as this boot.
-const RUN_FOLDER: &str = "/run/irsad";
+pub const RUN_FOLDER: &str = "/run/irsad";
 /// What `irsad status` reads.
 pub const STATUS_FILE: &str = "/run/irsad/status.json";
 /// One irsad at a time on a machine.
@@ -124,7 +124,7 @@ impl Irsad {
     pub fn acting(root: Root, settings: Settings) -> anyhow::Result<Self> {
         root.make_folder(Path::new(RUN_FOLDER), 0o755)?;
         let lock = Lock::take(&root, Path::new(LOCK_FILE))?;
-        for folder in [KUBERNETES_STAGING, memory::FOLDER, memory::LAST_GOOD, RUN_FOLDER] {
+        for folder in [KUBERNETES_STAGING, memory::FOLDER, memory::LAST_GOOD, memory::PROVEN_FILES, RUN_FOLDER] {
             match root.clean_staging(Path::new(folder)) {
                 Ok(removed) => removed.iter().for_each(|path| {
                     tracing::info!(path = %path.display(), "removed a file that a stopped run had left half made");
@@ -377,6 +377,8 @@ fn announce(action: &Action) {
         Action::RememberPublishedKeys(_)
         | Action::SaveLastGood { .. }
         | Action::BeginChange(_)
+        | Action::RememberProven { .. }
+        | Action::ForgetProven(_)
         | Action::ForgetChange => {
             tracing::debug!(action = action.name(), "{action}");
         }

@@ -15,8 +15,8 @@ use crate::{
         file::ExpectedFile,
         issuer::{Audience, IssuerUrl},
         key::{SigningKey, rand_core, verification_pem},
-        memory,
-        plan::Action,
+        memory::{self, Change, Proven},
+        plan::{Action, Content, PutBack},
     },
     store::{Condition, Version},
     world::{AwsClients, World},
@@ -40,13 +40,15 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::WriteVerifyingKeys { path, pem } => write_new(root, path, pem.as_bytes(), PUBLIC),
         Action::RememberPublishedKeys(keys) => remember(root, memory::PUBLISHED_KEYS, keys),
         Action::SaveLastGood { manifest, key_files } => save_last_good(world, manifest, key_files),
-        Action::BeginChange(change) => remember(root, memory::CHANGE, change),
+        Action::BeginChange(change) => begin_change(root, change),
         Action::RefuseChange(refused) => remember(root, memory::REFUSED_CHANGE, refused),
         Action::ForgetChange => forget(root, memory::CHANGE),
         Action::ConfirmChange => {
             forget(root, memory::REFUSED_CHANGE)?;
             forget(root, memory::CHANGE)
         }
+        Action::RememberProven { proven, manifest } => remember_proven(root, proven, manifest),
+        Action::ForgetProven(proven) => forget_proven(root, proven),
         Action::ReplaceManifest { path, text, expected, .. } => replace_manifest(root, path, text, expected),
         Action::CreateBucket { .. } => Ok(bucket(world).await?.create().await?),
         Action::SetPublicAccessBlock { block, .. } => Ok(bucket(world).await?.put_public_access_block(*block).await?),
@@ -105,14 +107,57 @@ fn forget(root: &Root, path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn begin_change(root: &Root, change: &Change) -> anyhow::Result<()> {
+    overwrite(root, Path::new(memory::CHANGE_OF_THIS_BOOT), change.manifest_digest.as_bytes())?;
+    remember(root, memory::CHANGE, change)
+}
+
 fn save_last_good(world: &World, manifest: &str, key_files: &[PathBuf]) -> anyhow::Result<()> {
     let path = &world.settings.api_server.manifest;
     overwrite(&world.root, &memory::last_good(path), manifest.as_bytes())?;
-    for file in key_files {
-        if let Some(found) = world.root.read(file, LARGEST_FILE_BYTES)? {
-            overwrite(&world.root, &memory::last_good(file), &found.bytes)?;
-        }
+    key_files.iter().try_for_each(|file| copy(&world.root, file, &memory::last_good(file)))
+}
+
+fn copy(root: &Root, file: &Path, to: &Path) -> anyhow::Result<()> {
+    match root.read(file, LARGEST_FILE_BYTES)? {
+        Some(found) => overwrite(root, to, &found.bytes),
+        None => Ok(()),
     }
+}
+
+/// The record last: it may only speak of copies that are there.
+fn remember_proven(root: &Root, proven: &Proven, manifest: &str) -> anyhow::Result<()> {
+    overwrite(root, &memory::proven(&proven.manifest), manifest.as_bytes())?;
+    if proven.keeps_keys {
+        copy(root, &proven.verifying_keys, &memory::proven(&proven.verifying_keys))?;
+        copy(root, &proven.signing_key, &memory::proven(&proven.signing_key))?;
+    }
+    remember(root, memory::PROVEN, proven)
+}
+
+fn forget_proven(root: &Root, proven: &Proven) -> anyhow::Result<()> {
+    forget(root, memory::PROVEN)?;
+    for file in [&proven.signing_key, &proven.verifying_keys, &proven.manifest] {
+        root.remove_own(&memory::proven(file))?;
+    }
+    Ok(())
+}
+
+/// Puts one file of this node back.
+///
+/// # Errors
+/// What failed and what was left behind. Trying again is safe: only what was observed is replaced.
+pub fn put_back(root: &Root, file: &PutBack) -> anyhow::Result<()> {
+    let bytes = match &file.content {
+        Content::Text(text) => text.clone().into_bytes(),
+        Content::CopyOf(copy) => {
+            let found = root.read(copy, LARGEST_FILE_BYTES)?;
+            found.with_context(|| format!("{} is gone (nothing written)", copy.display()))?.bytes
+        }
+    };
+    let how =
+        Replacement { mode: file.mode, owner: None, expected: file.expected.clone(), staging: staging(&file.path) };
+    root.replace(&file.path, &bytes, &how)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cluster::{Depth, Evidence as Seen, NoAnswer},
-    host::{files::FileContent, machine},
+    host::{Root, files::FileContent, machine},
     model::{
         discovery::DISCOVERY_PATH,
         file::Digest,
@@ -25,6 +25,10 @@ use crate::{
     },
     world::{AwsClients, DocumentStore, SLOW_INTERVAL, SlowFacts, World},
 };
+
+mod restore;
+
+pub use restore::observe_restore;
 
 /// Longest key file, kubeconfig or memory file that is read, in bytes.
 const LARGEST_FILE_BYTES: u64 = 1 << 20;
@@ -49,7 +53,7 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
 /// Observes this node alone.
 pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Closeness) -> NodeFacts {
     let manifest = read_manifest(world, &desired.manifest);
-    let change: Probe<memory::Change> = memory(world, memory::CHANGE);
+    let change: Probe<memory::Change> = memory(&world.root, memory::CHANGE);
     let closeness = if change.present().is_some() { Closeness::Full } else { closeness };
     let seen = observe_api_server(world, &manifest, closeness).await;
     let mut remarks = Vec::new();
@@ -57,14 +61,16 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
     NodeFacts {
         verifying_keys: read_verifying_keys(world, desired, &manifest),
         signing_key,
-        published_keys: memory(world, memory::PUBLISHED_KEYS),
+        published_keys: memory(&world.root, memory::PUBLISHED_KEYS),
         api_server: seen.api_server,
         api_servers: seen.api_servers,
         kubeadm_issuers: seen.kubeadm_issuers,
         kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),
+        change_is_of_this_boot: is_of_this_boot(world, change.present()),
         change_watched_for: world.watch_change(change.present()),
         change,
-        refused: memory(world, memory::REFUSED_CHANGE),
+        refused: memory(&world.root, memory::REFUSED_CHANGE),
+        proven: memory(&world.root, memory::PROVEN),
         last_good_manifest: read_last_good(world, desired),
         manifest,
         remarks,
@@ -73,12 +79,12 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
 
 /// A file of this host as what `understand` makes of it; what it refuses is Unknown.
 fn read<T>(
-    world: &World,
+    root: &Root,
     path: &Path,
     limit_bytes: u64,
     understand: impl FnOnce(FileContent) -> Result<T, String>,
 ) -> Probe<T> {
-    match world.root.read(path, limit_bytes) {
+    match root.read(path, limit_bytes) {
         Ok(None) => Probe::Absent,
         Err(error) => Probe::Unknown(sentence(&error)),
         Ok(Some(found)) => understand(found).map_or_else(Probe::Unknown, Probe::Present),
@@ -86,14 +92,14 @@ fn read<T>(
 }
 
 fn read_manifest(world: &World, path: &Path) -> Probe<(Manifest, Digest)> {
-    read(world, path, LONGEST_MANIFEST_BYTES as u64, |found| match Manifest::parse(&found.bytes) {
+    read(&world.root, path, LONGEST_MANIFEST_BYTES as u64, |found| match Manifest::parse(&found.bytes) {
         Ok(manifest) => Ok((manifest, found.digest)),
         Err(error) => Err(format!("{} is left as it is: {}", path.display(), sentence(&error))),
     })
 }
 
 fn read_signing_key(world: &World, path: &Path, remarks: &mut Vec<String>) -> Probe<PublicKey> {
-    read(world, path, LARGEST_FILE_BYTES, |found| {
+    read(&world.root, path, LARGEST_FILE_BYTES, |found| {
         if found.is_open_to_others() {
             remarks.push(format!("{} can be read by others (mode {:04o}); chmod 600 it", path.display(), found.mode));
         }
@@ -113,7 +119,7 @@ fn read_verifying_keys(
     let others = named.iter().map(Path::new).filter(|path| *path != desired.verifying_keys);
     let mut keys: Vec<PublicKey> = Vec::new();
     for (number, path) in std::iter::once(desired.verifying_keys.as_path()).chain(others).enumerate() {
-        let found = read(world, path, LARGEST_FILE_BYTES, |found| {
+        let found = read(&world.root, path, LARGEST_FILE_BYTES, |found| {
             PublicKey::read_all(&found.bytes).map_err(|error| format!("{}: {}", path.display(), sentence(&error)))
         });
         match found {
@@ -134,20 +140,26 @@ fn read_verifying_keys(
 
 fn read_last_good(world: &World, desired: &Desired) -> Probe<String> {
     let path = memory::last_good(&desired.manifest);
-    read(world, &path, LARGEST_FILE_BYTES, |found| {
+    read(&world.root, &path, LARGEST_FILE_BYTES, |found| {
         String::from_utf8(found.bytes).map_err(|_| format!("{} is not text; remove it", path.display()))
     })
 }
 
 /// One file of this node's memory.
-fn memory<T: DeserializeOwned>(world: &World, path: &str) -> Probe<T> {
-    read(world, Path::new(path), LARGEST_FILE_BYTES, |found| {
+fn memory<T: DeserializeOwned>(root: &Root, path: &str) -> Probe<T> {
+    read(root, Path::new(path), LARGEST_FILE_BYTES, |found| {
         serde_json::from_slice(&found.bytes).map_err(|error| {
             format!(
                 "{path} is not what this version of irsad writes (nothing changed); if no newer version wrote it, remove it: {error}"
             )
         })
     })
+}
+
+/// A mark that does not outlive the boot names the change.
+fn is_of_this_boot(world: &World, change: Option<&memory::Change>) -> bool {
+    let mark = read(&world.root, Path::new(memory::CHANGE_OF_THIS_BOOT), LARGEST_FILE_BYTES, |found| Ok(found.bytes));
+    change.is_some_and(|change| mark.present().is_some_and(|digest| digest == change.manifest_digest.as_bytes()))
 }
 
 /// What the API server says of itself and of the cluster.

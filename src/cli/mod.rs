@@ -9,6 +9,7 @@ mod iam_policy;
 mod output;
 mod plan;
 mod prepare;
+mod restore;
 mod run;
 mod settings;
 mod status;
@@ -79,6 +80,8 @@ enum Command {
     Verify,
     /// Before kubeadm: make the signing key and put our flags into the kubeadm configuration
     Prepare(prepare::Prepare),
+    /// Before kubelet, on every boot: put back what kube-apiserver of this node last proved
+    Restore,
     /// Print the IAM policy that the control-plane nodes need
     IamPolicy(iam_policy::IamPolicy),
     /// Print the trust policy that lets a service account assume a role
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Status => status::execute(&cli.global),
         Command::Verify => verify::execute(&cli.global),
         Command::Prepare(command) => command.execute(&cli.global),
+        Command::Restore => restore::execute(&cli.global),
         Command::IamPolicy(command) => command.execute(&cli.global),
         Command::TrustPolicy(command) => command.execute(&cli.global),
         Command::CheckConfig => check_config::execute(&cli.global),

@@ -14,16 +14,28 @@ use super::jwks::Jwk;
 pub const FOLDER: &str = "/var/lib/irsad";
 /// See [`Change`].
 pub const CHANGE: &str = "/var/lib/irsad/change.json";
+/// Digest of the manifest of the [`Change`] that was begun since the machine was switched on.
+pub const CHANGE_OF_THIS_BOOT: &str = "/run/irsad/change";
 /// See [`RefusedChange`].
 pub const REFUSED_CHANGE: &str = "/var/lib/irsad/refused-change.json";
 /// See [`PublishedKeys`].
 pub const PUBLISHED_KEYS: &str = "/var/lib/irsad/published-keys.json";
-/// Copies of the manifest and key files that were last known to run.
+/// See [`Proven`].
+pub const PROVEN: &str = "/var/lib/irsad/proven.json";
+/// Copies of the manifest and key files as they were before the last change, for a rollback.
 pub const LAST_GOOD: &str = "/var/lib/irsad/last-good";
 
 /// Where the last-good copy of a file of this host is kept.
 pub fn last_good(file: &Path) -> PathBuf {
     Path::new(LAST_GOOD).join(file.file_name().unwrap_or_default())
+}
+
+/// Copies of the manifest and key files that the API server last proved.
+pub const PROVEN_FILES: &str = "/var/lib/irsad/proven";
+
+/// Where the proven copy of a file of this host is kept.
+pub fn proven(file: &Path) -> PathBuf {
+    Path::new(PROVEN_FILES).join(file.file_name().unwrap_or_default())
 }
 
 /// Version 1 of a file's format. Another number is refused when it is read: a later irsad wrote it.
@@ -108,6 +120,36 @@ pub struct PublishedKey {
     pub gone_since: Option<Timestamp>,
 }
 
+/// What the running API server last proved that it runs with: `proven.json`. `irsad restore` puts it back before kubelet starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Proven {
+    /// Of this format.
+    pub version: Version1,
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// SHA-256 (hex) of the manifest, and of its copy.
+    pub manifest_digest: String,
+    /// `--service-account-issuer`, in order: the first signs.
+    pub issuers: Vec<String>,
+    /// `--service-account-jwks-uri`.
+    pub jwks_uri: String,
+    /// `--api-audiences`; `None` where the flag is not there.
+    pub api_audiences: Option<Vec<String>>,
+    /// Annotation `irsad/applied`; `None` on a cluster whose API server had our flags from the beginning.
+    pub applied: Option<String>,
+    /// Signing key file.
+    pub signing_key: PathBuf,
+    /// Key that signs.
+    pub signing_kid: String,
+    /// Verification key file.
+    pub verifying_keys: PathBuf,
+    /// Keys that are accepted, in the order of the file.
+    pub kids: Vec<String>,
+    /// Whether the key files are irsad's to put back; else somebody else writes them (`apiServer.keys: follow`).
+    pub keeps_keys: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -132,6 +174,7 @@ mod tests {
         reads_and_writes::<Change>(include_str!("../../tests/fixtures/formats/change-v1.json"));
         reads_and_writes::<RefusedChange>(include_str!("../../tests/fixtures/formats/refused-change-v1.json"));
         reads_and_writes::<PublishedKeys>(include_str!("../../tests/fixtures/formats/published-keys-v1.json"));
+        reads_and_writes::<Proven>(include_str!("../../tests/fixtures/formats/proven-v1.json"));
         reads_and_writes::<Report>(include_str!("../../tests/fixtures/formats/status-v1.json"));
     }
 }

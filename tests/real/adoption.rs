@@ -163,6 +163,12 @@ async fn running_api_server_is_adopted_with_exactly_one_restart_and_every_token_
     }
     scene.passes(&daemon, &old_token).await?;
     assert_eq!((scene.starts(), scene.health()?.as_str()), (2, "converged"));
+    assert_eq!(scene.machine.read("/var/lib/irsad/proven/kube-apiserver.yaml")?, scene.machine.read(MANIFEST)?);
+    drop(daemon);
+    let adopted = scene.machine.everything()?;
+    scene.machine.write(MANIFEST, &old_manifest)?;
+    let said = scene.machine.run(&["restore"])?;
+    assert_eq!((said.code, scene.machine.everything()? == adopted), (Some(0), true), "{said:?}");
     assert_eq!(scene.node.seen().into_iter().collect::<Vec<_>>(), ["kube-apiserver.yaml"]);
     Ok(())
 }

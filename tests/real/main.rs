@@ -13,6 +13,7 @@ mod kubernetes;
 mod outsider;
 mod quickstart;
 mod refusals;
+mod restore;
 mod service;
 
 use std::{env, fs::OpenOptions, io::Write, thread};

@@ -6,7 +6,7 @@ use crate::model::{
     file::ExpectedFile,
     issuer::{Audience, IssuerUrl},
     location::BucketName,
-    memory::{Change, PublishedKeys, RefusedChange},
+    memory::{Change, Proven, PublishedKeys, RefusedChange},
     region::Region,
 };
 
@@ -99,6 +99,15 @@ pub enum Action {
     },
     /// The running API server proved the change: forget that it is under way.
     ConfirmChange,
+    /// Keep what the API server proved, with copies of its files, for `irsad restore`.
+    RememberProven {
+        /// The record.
+        proven: Proven,
+        /// Text of the manifest that it names.
+        manifest: String,
+    },
+    /// Forget what the API server proved: it is no longer ours to put back.
+    ForgetProven(Proven),
     /// Forget a change that never reached the manifest, or that somebody else has undone.
     ForgetChange,
     /// Write down that the change failed, so that it is not tried again.
@@ -122,6 +131,8 @@ impl Action {
             Self::BeginChange(_) => "begin-change",
             Self::ReplaceManifest { .. } => "replace-manifest",
             Self::ConfirmChange => "confirm-change",
+            Self::RememberProven { .. } => "remember-proven",
+            Self::ForgetProven(_) => "forget-proven",
             Self::ForgetChange => "forget-change",
             Self::RefuseChange(_) => "refuse-change",
         }
@@ -158,6 +169,12 @@ impl fmt::Display for Action {
                 write!(f, "replace {}; kubelet restarts kube-apiserver if it runs it", path.display())
             }
             Self::ConfirmChange => f.write_str("note that the running kube-apiserver proved the change"),
+            Self::RememberProven { .. } => {
+                f.write_str("keep what kube-apiserver proved, to put it back before the next boot")
+            }
+            Self::ForgetProven(_) => {
+                f.write_str("forget what kube-apiserver proved, it is no longer put back before a boot")
+            }
             Self::ForgetChange => f.write_str("forget a change that is no longer in the manifest"),
             Self::RefuseChange(_) => f.write_str("note that the change failed, so that it is not tried again"),
         }

@@ -36,11 +36,15 @@ pub(super) fn plan(desired: &Desired, node: &NodeFacts, now: Timestamp, plan: &m
 fn put_aside(change: &Change, digest: &Digest, node: &NodeFacts, now: Timestamp, plan: &mut Plan) {
     let was_undone = digest.0 == change.old_manifest_digest;
     match &node.api_server {
-        // The old file and another process: the API server had the change, and somebody took it back.
-        ApiServer::Seen(evidence) if was_undone && is_new_process(change, evidence) => plan
-            .actions
-            .extend([refusal(change, "somebody put the previous manifest back".to_owned(), now), Action::ForgetChange]),
-        ApiServer::Silent(why) if was_undone => {
+        // The old file and another process: the API server had the change, and somebody took it back. Not after a boot, which
+        // starts a new process in any case: then the change may never have reached the file.
+        ApiServer::Seen(evidence) if was_undone && node.change_is_of_this_boot && is_new_process(change, evidence) => {
+            plan.actions.extend([
+                refusal(change, "somebody put the previous manifest back".to_owned(), now),
+                Action::ForgetChange,
+            ])
+        }
+        ApiServer::Silent(why) if was_undone && node.change_is_of_this_boot => {
             plan.wait(
                 format!("{why}; its start tells whether change {} was undone by hand", change.applied),
                 RESTART_INTERVAL,

@@ -10,7 +10,7 @@ use crate::model::{
     jwks::Jwks,
     key::PublicKey,
     manifest::Manifest,
-    memory::{Change, PublishedKeys, RefusedChange},
+    memory::{Change, Proven, PublishedKeys, RefusedChange},
     probe::Probe,
 };
 
@@ -47,10 +47,14 @@ pub struct NodeFacts {
     pub kubeadm_runs: bool,
     /// A change that is not proven yet. Unknown where the memory cannot be read.
     pub change: Probe<Change>,
+    /// That change was begun since the machine was switched on: the API server did not start for another reason.
+    pub change_is_of_this_boot: bool,
     /// How long this process has watched that change, by a clock that nobody sets.
     pub change_watched_for: Duration,
     /// The change that was rolled back last.
     pub refused: Probe<RefusedChange>,
+    /// What the API server proved last.
+    pub proven: Probe<Proven>,
     /// What is odd about the files and stops nothing.
     pub remarks: Vec<String>,
     /// Manifest text that was last known to run, for a rollback.

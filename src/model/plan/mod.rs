@@ -11,6 +11,7 @@ mod desired;
 mod facts;
 mod keys;
 mod node;
+mod restore;
 #[cfg(test)]
 mod scenarios;
 
@@ -25,6 +26,7 @@ pub use facts::{
     ApiServer, BucketFacts, ClusterFacts, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts, PublicAccessBlock,
     PublicDocument, StoredDocument,
 };
+pub use restore::{Content, FileState, PutBack, Restoration, RestoreFacts, restore};
 
 /// A full observation is made at least this often.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);

@@ -16,6 +16,7 @@ use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, KeyKeeping, NodeFacts, Plan, PublishedState,
     RESTART_INTERVAL, RestartPolicy, WAITING_INTERVAL,
     keys::{Keys, plan_keys},
+    restore,
 };
 
 /// Generation that the annotation names while the node works from the keys on its own disk.
@@ -98,7 +99,7 @@ impl<'a> Edit<'a> {
             return plan.needs_a_person.push(why);
         }
         if self.flags_are_right && self.keys_are_current(evidence) {
-            return self.check_process(evidence, plan);
+            return self.check_process(evidence, node, plan);
         }
         if self.mention_refusal(node, plan) {
             return;
@@ -214,7 +215,7 @@ impl<'a> Edit<'a> {
     }
 
     /// The files are right: does the process say so too?
-    fn check_process(&self, evidence: &Evidence, plan: &mut Plan) {
+    fn check_process(&self, evidence: &Evidence, node: &NodeFacts, plan: &mut Plan) {
         if let Probe::Unknown(why) = &evidence.probe_token {
             plan.notices.push(format!("no probe token: {why}"));
         }
@@ -228,6 +229,8 @@ impl<'a> Edit<'a> {
                 ),
                 WAITING_INTERVAL,
             );
+        } else if restore::is_proof(evidence, self.desired.issuer.as_str(), self.keys) {
+            restore::remember(self.desired, (self.found, self.digest), self.keys, node, plan);
         }
     }
 

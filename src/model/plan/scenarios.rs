@@ -13,7 +13,7 @@ use crate::model::{
     jwks::Jwks,
     key::PublicKey,
     manifest::Manifest,
-    memory::{Change, PublishedKeys, RefusedChange},
+    memory::{Change, Proven, PublishedKeys, RefusedChange},
     probe::Probe,
 };
 
@@ -84,10 +84,12 @@ struct World {
     objects: BTreeMap<String, Vec<u8>>,
     provider: Option<ProviderFacts>,
     change: Option<Change>,
+    change_is_of_this_boot: bool,
     watched_seconds: u64,
     refused: Option<RefusedChange>,
     published_keys: Option<PublishedKeys>,
     last_good: Option<String>,
+    proven: Option<Proven>,
     restarts: usize,
 }
 
@@ -110,10 +112,12 @@ impl World {
             objects: BTreeMap::new(),
             provider: None,
             change: None,
+            change_is_of_this_boot: false,
             watched_seconds: 0,
             refused: None,
             published_keys: None,
             last_good: None,
+            proven: None,
             restarts: 0,
         };
         world.start();
@@ -192,8 +196,10 @@ impl World {
                 ),
                 kubeadm_runs: self.kubeadm_runs,
                 change: probe(self.change.clone()),
+                change_is_of_this_boot: self.change_is_of_this_boot,
                 change_watched_for: Duration::from_secs(self.watched_seconds),
                 refused: probe(self.refused.clone()),
+                proven: probe(self.proven.clone()),
                 remarks: Vec::new(),
                 last_good_manifest: probe(self.last_good.clone()),
             },
@@ -251,6 +257,7 @@ impl World {
             Action::SaveLastGood { manifest, .. } => self.last_good = Some(manifest),
             Action::BeginChange(change) => {
                 self.change = Some(change);
+                self.change_is_of_this_boot = true;
                 self.watched_seconds = 0;
             }
             Action::ReplaceManifest { text, .. } => {
@@ -262,6 +269,8 @@ impl World {
                 self.change = None;
                 self.refused = None;
             }
+            Action::RememberProven { proven, .. } => self.proven = Some(proven),
+            Action::ForgetProven(_) => self.proven = None,
             Action::ForgetChange => self.change = None,
             Action::RefuseChange(refused) => self.refused = Some(refused),
         }
@@ -307,6 +316,45 @@ impl World {
         }
         panic!("20 passes, and still something to do");
     }
+
+    /// Carries out at most `left` actions of one pass; whether there were any.
+    fn take_steps(&mut self, left: &mut usize) -> bool {
+        let plan = plan(&desired(), &self.facts(), self.now);
+        plan.actions.iter().take(*left).for_each(|action| self.carry_out(action));
+        *left = left.saturating_sub(plan.actions.len());
+        !plan.actions.is_empty()
+    }
+
+    /// The machine is off and comes up again: what was proven is put back, then kubelet starts the API server.
+    fn boot(&mut self) {
+        self.process = None;
+        self.change_is_of_this_boot = false;
+        let whole = |bytes: &[u8]| Digest::of(bytes);
+        let facts = RestoreFacts {
+            proven: probe(self.proven.clone()),
+            change: probe(self.change.clone()),
+            running: None,
+            manifest: self.parsed().map_or(FileState::Absent, |found| {
+                let digest = whole(found.text().as_bytes());
+                FileState::Whole(found, digest)
+            }),
+            manifest_copy: Probe::Absent,
+            signing_key: self.signing.clone().map_or(FileState::Absent, |key| FileState::Whole(key, whole(b"key"))),
+            signing_copy: Probe::Absent,
+            verifying_keys: self
+                .verifying
+                .clone()
+                .map_or(FileState::Absent, |keys| FileState::Whole(keys, whole(b"keys"))),
+            verifying_copy: Probe::Absent,
+        };
+        for file in restore(&facts).put_back {
+            match file.content {
+                Content::Text(text) => self.manifest = Some(text),
+                Content::CopyOf(copy) => panic!("no copy is there: {}", copy.display()),
+            }
+        }
+        self.start();
+    }
 }
 
 fn probe<T>(found: Option<T>) -> Probe<T> {
@@ -331,16 +379,7 @@ fn stopping_after_any_action_converges_to_the_same_end() {
     for steps in 0..20 {
         let mut world = World::of_kubeadm();
         let mut left = steps;
-        while left > 0 {
-            let plan = plan(&desired(), &world.facts(), world.now);
-            if plan.actions.is_empty() {
-                break;
-            }
-            for action in plan.actions.iter().take(left) {
-                world.carry_out(action);
-            }
-            left = left.saturating_sub(plan.actions.len());
-        }
+        while left > 0 && world.take_steps(&mut left) {}
         assert!(world.converge(&desired()).is_converged(), "after {steps} actions");
         assert_eq!((world.manifest.clone(), world.objects.clone()), (whole.manifest.clone(), whole.objects.clone()));
         assert!(world.restarts <= 1, "{} restarts after {steps} actions", world.restarts);
@@ -915,4 +954,79 @@ fn keys_of_other_control_plane_nodes_are_never_removed() {
     world.objects.insert("openid/v1/jwks".to_owned(), theirs);
     world.converge(&desired());
     assert!(world.public_kids().contains(&key(1).kid().to_string()));
+}
+
+#[test]
+fn manifest_written_anew_before_a_boot_costs_no_restart_and_refuses_no_token() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    let tokens = [(OURS.to_owned(), key(0).kid().to_string()), (OLD.to_owned(), key(0).kid().to_string())];
+    let proven = world.manifest.clone();
+    world.manifest = Some(MANIFEST.to_owned());
+    world.boot();
+    world.check(&tokens);
+    let restarts = world.restarts;
+    assert!(world.converge(&desired()).is_converged());
+    assert_eq!((world.restarts, &world.manifest), (restarts, &proven));
+}
+
+#[test]
+fn boot_with_another_signing_key_signs_as_us_only_after_that_key_is_public() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    world.manifest = Some(MANIFEST.to_owned());
+    (world.signing, world.verifying) = (Some(key(1)), Some(vec![key(1), key(0)]));
+    world.boot();
+    world.check(&[(OURS.to_owned(), key(0).kid().to_string())]);
+    world.converge(&desired());
+    world.check(&[(OURS.to_owned(), key(0).kid().to_string())]);
+}
+
+#[test]
+fn power_cut_in_the_middle_of_a_change_converges_as_without_one() {
+    for steps in 0..20 {
+        let mut world = World::of_kubeadm();
+        let mut left = steps;
+        while left > 0 && world.take_steps(&mut left) {}
+        world.boot();
+        world.check(&[(OLD.to_owned(), key(0).kid().to_string())]);
+        world.pass_time(60);
+        assert!(world.converge(&desired()).is_converged(), "after {steps} actions");
+        assert_eq!(world.parsed().expect("a manifest").issuers(), [OURS, OLD]);
+    }
+}
+
+#[test]
+fn what_is_put_back_at_boot_was_proven_by_a_token() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    let proven = world.proven.clone().expect("a proof");
+    assert_eq!((proven.issuers, proven.signing_kid), (vec![OURS.to_owned(), OLD.to_owned()], key(0).kid().to_string()));
+    world.proven = None;
+    let mut facts = world.facts();
+    let remembers = |facts: &Facts| {
+        let plan = plan(&desired(), facts, world.now);
+        plan.actions.iter().any(|action| matches!(action, Action::RememberProven { .. }))
+    };
+    assert!(remembers(&facts));
+    let ApiServer::Seen(evidence) = &mut facts.node.api_server else { panic!("an API server") };
+    for token in [
+        Probe::Absent,
+        Probe::Unknown("no answer".to_owned()),
+        Probe::Present(ProbeToken { kid: key(1).kid().to_string(), issuer: OURS.to_owned() }),
+    ] {
+        evidence.probe_token = token;
+        assert!(!remembers(&Facts {
+            node: NodeFacts { api_server: ApiServer::Seen(evidence.clone()), ..world.facts().node },
+            ..world.facts()
+        }));
+    }
+}
+
+#[test]
+fn nothing_is_put_back_at_boot_where_the_manifest_is_left_to_a_person() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    world.converge(&Desired { restart: RestartPolicy::Never, ..desired() });
+    assert_eq!(world.proven, None);
 }
