@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
     process,
     sync::Arc,
     time::Duration,
@@ -50,6 +51,8 @@ const ONCE_LIMIT: Duration = Duration::from_secs(900);
 /// Longest time that a look may take before the watchdog is no longer told that the loop is alive: every call has a limit of its
 /// own, and where S3, STS and the API server each use theirs up this is not reached.
 const LOOK_LIMIT: Duration = Duration::from_secs(240);
+/// After so long the service counts as started although the first pass still waits for an answer: a boot must not wait for AWS.
+const START_LIMIT: Duration = Duration::from_secs(20);
 /// So many passes in a row may do something and follow each other without a pause: a whole first installation takes fewer.
 const BRISK_PASSES: u32 = 6;
 /// After a failed pass the next one follows soon, but not at once.
@@ -270,12 +273,8 @@ impl Irsad {
         let mut stop = stop_signals()?;
         let mut reload = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
         let mut files = self.watch(&config_files);
-        let mut is_ready = false;
-        while let Some(pass) = self.pass(&mut stop).await {
-            if !is_ready {
-                is_ready = true;
-                systemd::ready(&self.report(&pass.facts, &pass.plan).summary);
-            }
+        let mut next = self.first_pass(&mut stop).await;
+        while let Some(pass) = next {
             match wait(self.pause(&pass), &mut stop, &mut reload, files.as_mut()).await? {
                 Woken::Stop => break,
                 Woken::Time => {}
@@ -291,10 +290,29 @@ impl Irsad {
                     }
                 }
             }
+            next = self.pass(&mut stop).await;
         }
         systemd::stopping("stopped; kube-apiserver and the published documents stay as they are");
         tracing::info!("stopped; kube-apiserver and the published documents stay as they are");
         Ok(())
+    }
+
+    /// The first pass, after which the service has started; no later than [`START_LIMIT`] in any case.
+    async fn first_pass(&mut self, stop: &mut flag::Receiver<bool>) -> Option<Pass> {
+        let pass = {
+            let mut pass = pin!(self.pass(stop));
+            tokio::select! {
+                pass = &mut pass => pass,
+                () = tokio::time::sleep(START_LIMIT) => {
+                    systemd::ready("waiting for the first look to end: something does not answer");
+                    return pass.await;
+                }
+            }
+        };
+        if let Some(pass) = &pass {
+            systemd::ready(&self.report(&pass.facts, &pass.plan).summary);
+        }
+        pass
     }
 
     /// How long to wait after a pass if nothing happens. Passes that find something to do follow at once, but ever later where the

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use thiserror::Error;
 
 use crate::{
     aws,
     config::{Distribution, Inputs, Settings},
     host::Root,
-    model::probe::sentence,
 };
 
 use super::Global;
@@ -40,8 +40,8 @@ pub(super) async fn load(global: &Global) -> anyhow::Result<Settings> {
     let root = root(global)?;
     let inputs = read(global, &root)?;
     let region = if inputs.needs_region() {
-        let region = aws::region_from_instance().await;
-        Some(region.map_err(|error| Unusable(format!("aws.region is not set: {}", sentence(&error))))?)
+        // Not a mistake of the configuration: the instance may answer next time, and the daemon is started again.
+        Some(aws::region_from_instance().await.context("aws.region is not set")?)
     } else {
         None
     };

@@ -121,3 +121,15 @@ fn what_s3_and_iam_refuse_is_said_in_one_sentence_with_the_cure_and_the_manifest
     }
     Ok(())
 }
+
+#[test]
+fn region_that_the_instance_does_not_tell_is_no_mistake_of_the_configuration() -> Result {
+    let mut machine = Machine::quickstart()?;
+    machine.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1");
+    machine.write("/etc/irsad/irsad.yaml", "version: 1\ncluster: c\nissuer: { store: \"s3://irsad-no-region\" }\n")?;
+    let said = machine.run(&["run", "--once"])?;
+    // Exit code 2 would keep systemd from starting the service again.
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.starts_with("irsad: aws.region is not set: cannot learn the region"), "{said:?}");
+    Ok(())
+}
