@@ -28,7 +28,7 @@ use crate::{
     },
     model::{
         memory,
-        plan::{self, Action, Desired, Facts, Plan},
+        plan::{self, Desired, Facts, Plan},
         report::{self, DoneAction, History, Report},
     },
     observe::{Closeness, observe, observe_node},
@@ -36,8 +36,10 @@ use crate::{
     world::{SLOW_INTERVAL, World},
 };
 
+mod journal;
 mod wake;
 
+use journal::announce;
 use wake::{Woken, stop_signals, wait};
 
 /// What lives as long as this boot.
@@ -376,32 +378,5 @@ fn changes_any_of(changed: &Changed, paths: &[PathBuf]) -> bool {
     match changed {
         Changed::Everything => true,
         Changed::Paths(changed) => changed.iter().any(|path| paths.contains(path)),
-    }
-}
-
-/// Says that the cluster's state was changed, by us.
-fn announce(action: &Action) {
-    match action {
-        Action::MakeKeyPair { .. }
-        | Action::WriteVerifyingKeys { .. }
-        | Action::CreateBucket { .. }
-        | Action::SetPublicAccessBlock { .. }
-        | Action::SetBucketPolicy { .. }
-        | Action::Publish { .. }
-        | Action::CreateProvider { .. }
-        | Action::AddProviderAudience { .. }
-        | Action::ReplaceManifest { .. }
-        | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
-        Action::RememberPublishedKeys(_)
-        | Action::SaveLastGood { .. }
-        | Action::BeginChange(_)
-        | Action::RememberProven { .. }
-        | Action::ForgetProven(_)
-        | Action::ForgetChange => {
-            tracing::debug!(action = action.name(), "{action}");
-        }
-        Action::RefuseChange(refused) => {
-            tracing::error!(action = action.name(), applied = refused.applied, "{action}: {}", refused.reason);
-        }
     }
 }

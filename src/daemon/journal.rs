@@ -1,0 +1,30 @@
+//! What the journal hears of actions.
+
+use crate::model::plan::Action;
+
+/// Says that the cluster's state was changed, by us.
+pub(super) fn announce(action: &Action) {
+    match action {
+        Action::MakeKeyPair { .. }
+        | Action::WriteVerifyingKeys { .. }
+        | Action::CreateBucket { .. }
+        | Action::SetPublicAccessBlock { .. }
+        | Action::SetBucketPolicy { .. }
+        | Action::Publish { .. }
+        | Action::CreateProvider { .. }
+        | Action::AddProviderAudience { .. }
+        | Action::ReplaceManifest { .. }
+        | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
+        Action::RememberPublishedKeys(_)
+        | Action::SaveLastGood { .. }
+        | Action::BeginChange(_)
+        | Action::RememberProven { .. }
+        | Action::ForgetProven(_)
+        | Action::ForgetChange => {
+            tracing::debug!(action = action.name(), "{action}");
+        }
+        Action::RefuseChange(refused) => {
+            tracing::error!(action = action.name(), applied = refused.applied, "{action}: {}", refused.reason);
+        }
+    }
+}
