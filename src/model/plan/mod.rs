@@ -10,6 +10,7 @@ mod cluster;
 mod desired;
 mod facts;
 mod keys;
+mod kops;
 mod node;
 mod restore;
 #[cfg(test)]
@@ -91,6 +92,10 @@ pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
     let mut plan = Plan::new();
     plan.notices.extend(facts.node.remarks.iter().cloned());
     let change_is_open = change::plan(desired, &facts.node, now, &mut plan);
+    if let Some(why) = kops::publishes_itself(desired, &facts.node) {
+        plan.needs_a_person.push(why);
+        return plan;
+    }
     plan.published = cluster::plan(desired, facts, now, &mut plan);
     if !change_is_open {
         node::plan(desired, facts, now, &mut plan);

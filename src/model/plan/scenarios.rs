@@ -21,6 +21,8 @@ use crate::model::{
 const KEYS: &str = include_str!("../../../tests/fixtures/keys/three-rsa-2048.pub");
 /// kube-apiserver as kubeadm writes it.
 const MANIFEST: &str = include_str!("../../../tests/fixtures/kubeadm-1.36.3/default.yaml");
+/// kube-apiserver as kops writes it, with additional issuers.
+const KOPS_MANIFEST: &str = include_str!("../../../tests/fixtures/kops-1.33-by-hand/kube-apiserver.manifest");
 const OURS: &str = "https://prod-1-oidc.s3.eu-west-1.amazonaws.com";
 const OLD: &str = "https://kubernetes.default.svc.cluster.local";
 
@@ -355,6 +357,30 @@ impl World {
         }
         self.start();
     }
+}
+
+/// A kops node whose cluster spec gives `issuer` and the `additional` ones.
+fn of_kops(issuer: &str, additional: &[&str]) -> (World, Desired) {
+    let is_issuer = |line: &&str| !line.contains("--service-account-issuer=");
+    let kept: String = KOPS_MANIFEST.lines().filter(is_issuer).map(|line| format!("{line}\n")).collect();
+    let flag = |issuer: &&str| format!("    - --service-account-issuer={issuer}\n");
+    let jwks_uri = "    - --service-account-jwks-uri=https://api.internal.prod-1.example.com";
+    let last = "    - --v=2\n";
+    let manifest = kept
+        .replace(jwks_uri, &format!("{}    - --service-account-jwks-uri={issuer}", flag(&issuer)))
+        .replace(last, &format!("{last}{}", additional.iter().map(flag).collect::<String>()));
+    let mut world = World { manifest: Some(manifest), kubeadm_issuers: Vec::new(), ..World::of_kubeadm() };
+    world.start();
+    world.restarts = 0;
+    let desired = Desired {
+        manifest: "/etc/kubernetes/manifests/kube-apiserver.manifest".into(),
+        signing_key: "/srv/kubernetes/kube-apiserver/service-account.key".into(),
+        verifying_keys: "/srv/kubernetes/kube-apiserver/service-account.pub".into(),
+        keys: KeyKeeping::Follow,
+        kubeadm_config: false,
+        ..desired()
+    };
+    (world, desired)
 }
 
 fn probe<T>(found: Option<T>) -> Probe<T> {
@@ -1029,4 +1055,59 @@ fn nothing_is_put_back_at_boot_where_the_manifest_is_left_to_a_person() {
     world.converge(&desired());
     world.converge(&Desired { restart: RestartPolicy::Never, ..desired() });
     assert_eq!(world.proven, None);
+}
+
+#[test]
+fn irsad_stands_aside_where_kops_publishes_the_documents() {
+    let store = "https://discovery.s3.eu-west-1.amazonaws.com/prod-1.example.com";
+    let (mut world, desired) = of_kops(store, &["https://api.internal.prod-1.example.com"]);
+    let before = world.clone();
+    let plan = world.converge(&desired);
+    assert_eq!(
+        plan.needs_a_person,
+        [format!(
+            "kops publishes the discovery documents of {store} itself, so irsad leaves \
+             /etc/kubernetes/manifests/kube-apiserver.manifest, s3://prod-1-oidc and IAM alone: stop irsad on this node (systemctl \
+             disable --now irsad), or hand over to it: in the cluster spec put kubeAPIServer.serviceAccountIssuer in the place of \
+             serviceAccountIssuerDiscovery"
+        )]
+    );
+    assert_eq!((plan.waiting_for, plan.later), (vec![], vec![]));
+    assert_eq!((world.manifest, world.objects, world.restarts), (before.manifest, before.objects, 0));
+}
+
+#[test]
+fn kops_node_whose_cluster_spec_gives_our_issuer_is_never_edited() {
+    let old = "https://api.internal.prod-1.example.com";
+    let (mut world, desired) = of_kops(OURS, &[old]);
+    let before = world.manifest.clone();
+    // nodeup has written the files, kubelet pulls the image.
+    world.process = None;
+    assert_eq!(world.converge(&desired).waiting_for, ["connection refused"]);
+    world.start();
+    let plan = world.converge(&desired);
+    assert!(plan.is_converged(), "{plan:?}");
+    assert_eq!((world.restarts, world.public_kids()), (1, vec![key(0).kid().to_string()]));
+    assert_eq!(world.manifest, before);
+}
+
+#[test]
+fn kops_node_is_adopted_where_nobody_publishes_or_our_issuer_is_accepted_already() {
+    let bucket = "https://discovery.s3.eu-west-1.amazonaws.com/prod-1.example.com";
+    for (issuer, additional) in [("https://api.internal.prod-1.example.com", None), (bucket, Some(OURS))] {
+        let (mut world, desired) = of_kops(issuer, additional.as_slice());
+        let plan = world.converge(&desired);
+        assert!(plan.is_converged(), "{plan:?}");
+        assert_eq!((world.restarts, world.public_kids().len()), (1, 1));
+        assert_eq!(world.parsed().expect("a manifest").issuers(), [OURS, issuer]);
+    }
+}
+
+#[test]
+fn kubeadm_node_with_documents_in_another_bucket_is_adopted() {
+    let other = "https://by-hand.s3.eu-west-1.amazonaws.com";
+    let mut world = World { manifest: Some(MANIFEST.replace(OLD, other)), ..World::of_kubeadm() };
+    world.start();
+    assert!(world.converge(&desired()).is_converged());
+    assert_eq!(world.parsed().expect("a manifest").issuers(), [OURS, other]);
 }
