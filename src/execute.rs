@@ -47,6 +47,10 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
             forget(root, memory::REFUSED_CHANGE)?;
             forget(root, memory::CHANGE)
         }
+        Action::PersistToKubeadm { text, resource_version } => {
+            let api_server = world.asked_api_server().context("no API server has been asked (nothing changed)")?;
+            Ok(api_server.replace_kubeadm_configuration(text, resource_version).await?)
+        }
         Action::RememberProven { proven, manifest } => remember_proven(root, proven, manifest),
         Action::ForgetProven(proven) => forget_proven(root, proven),
         Action::ReplaceManifest { path, text, expected, .. } => replace_manifest(root, path, text, expected),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    cluster::{Depth, Evidence as Seen, NoAnswer},
+    cluster::{Depth, Evidence as Seen, KubeadmConfigMap, NoAnswer},
     host::{Root, files::FileContent, machine},
     model::{
         discovery::DISCOVERY_PATH,
@@ -19,7 +19,7 @@ use crate::{
         memory,
         plan::{
             ApiServer, BucketFacts, ClusterFacts, Desired, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts,
-            PublicDocument, StoredDocument,
+            PublicDocument, StoredDocument, StoredKubeadmConfig,
         },
         probe::{Probe, sentence},
     },
@@ -64,7 +64,7 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
         published_keys: memory(&world.root, memory::PUBLISHED_KEYS),
         api_server: seen.api_server,
         api_servers: seen.api_servers,
-        kubeadm_issuers: seen.kubeadm_issuers,
+        kubeadm_config: seen.kubeadm_config,
         kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),
         change_is_of_this_boot: is_of_this_boot(world, change.present()),
         change_watched_for: world.watch_change(change.present()),
@@ -166,14 +166,18 @@ fn is_of_this_boot(world: &World, change: Option<&memory::Change>) -> bool {
 struct Asked {
     api_server: ApiServer,
     api_servers: Probe<Vec<String>>,
-    kubeadm_issuers: Probe<Vec<String>>,
+    kubeadm_config: Probe<StoredKubeadmConfig>,
 }
 
 impl Asked {
     /// It was asked of itself at most.
     fn alone(api_server: ApiServer) -> Self {
-        let unasked = || Probe::Unknown("for the cluster's API servers to be counted".to_owned());
-        Self { api_server, api_servers: unasked(), kubeadm_issuers: unasked() }
+        const UNASKED: &str = "for the cluster's API servers to be counted";
+        Self {
+            api_server,
+            api_servers: Probe::Unknown(UNASKED.to_owned()),
+            kubeadm_config: Probe::Unknown(UNASKED.to_owned()),
+        }
     }
 }
 
@@ -204,27 +208,26 @@ async fn observe_api_server(world: &mut World, manifest: &Probe<(Manifest, Diges
         Ok(client) => client,
         Err(why) => return Asked::alone(ApiServer::NoKubeconfig(why)),
     };
-    match closeness {
-        Closeness::Idle => Asked::alone(seen(client.ask_evidence(Depth::Served).await)),
-        Closeness::Full => Asked {
-            api_server: seen(client.ask_evidence(Depth::Proof).await),
-            api_servers: client.api_servers().await,
-            kubeadm_issuers: kubeadm_issuers(client.kubeadm_configuration().await),
-        },
+    if closeness == Closeness::Full {
+        let configuration = kubeadm_config(client.kubeadm_configuration().await);
+        world.control_plane = Some((client.api_servers().await, configuration));
+    }
+    let depth = if closeness == Closeness::Full { Depth::Proof } else { Depth::Served };
+    let api_server = seen(client.ask_evidence(depth).await);
+    match world.control_plane.clone() {
+        Some((api_servers, kubeadm_config)) => Asked { api_server, api_servers, kubeadm_config },
+        None => Asked::alone(api_server),
     }
 }
 
-fn kubeadm_issuers(configuration: Probe<String>) -> Probe<Vec<String>> {
-    let text = match configuration {
-        Probe::Present(text) => text,
-        Probe::Absent => return Probe::Absent,
-        Probe::Unknown(why) => return Probe::Unknown(why),
-    };
-    match KubeadmConfig::parse(text.as_bytes()) {
-        Ok(config) => {
-            Probe::Present(config.api_server_arg("service-account-issuer").into_iter().map(str::to_owned).collect())
-        }
-        Err(error) => Probe::Unknown(format!("ConfigMap kube-system/kubeadm-config: {}", sentence(&error))),
+fn kubeadm_config(found: Probe<KubeadmConfigMap>) -> Probe<StoredKubeadmConfig> {
+    match found {
+        Probe::Absent => Probe::Absent,
+        Probe::Unknown(why) => Probe::Unknown(why),
+        Probe::Present(KubeadmConfigMap { text, resource_version }) => match KubeadmConfig::parse(text.as_bytes()) {
+            Ok(config) => Probe::Present(StoredKubeadmConfig { config, resource_version }),
+            Err(error) => Probe::Unknown(format!("ConfigMap kube-system/kubeadm-config: {}", sentence(&error))),
+        },
     }
 }
 

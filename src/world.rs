@@ -16,7 +16,7 @@ use crate::{
     model::{
         location::Location,
         memory::Change,
-        plan::{BucketFacts, ProviderFacts},
+        plan::{BucketFacts, ProviderFacts, StoredKubeadmConfig},
         probe::{Probe, sentence},
         region::{AccountId, Partition, oidc_provider_arn},
     },
@@ -42,6 +42,8 @@ pub struct World {
     /// Digest of the manifest of the change that is open, and since when this process watches it.
     change: Option<(String, Instant)>,
     api_server: Option<ApiServer>,
+    /// What a full look last saw of the cluster's API servers and of kubeadm's configuration, for idle ones.
+    pub control_plane: Option<(Probe<Vec<String>>, Probe<StoredKubeadmConfig>)>,
 }
 
 /// What is looked at every [`SLOW_INTERVAL`] and after each change of it.
@@ -67,7 +69,17 @@ pub struct AwsClients {
 impl World {
     /// Access for `settings`. Nothing is asked yet.
     pub fn new(root: Root, settings: Settings, public: Arc<PublicClient>) -> Self {
-        Self { root, settings, public, slow: None, aws: None, aws_failure: None, change: None, api_server: None }
+        Self {
+            root,
+            settings,
+            public,
+            slow: None,
+            aws: None,
+            aws_failure: None,
+            change: None,
+            api_server: None,
+            control_plane: None,
+        }
     }
 
     /// The same ways for other settings; a change that is watched stays watched.
@@ -180,6 +192,11 @@ impl World {
             .map_err(|error| format!("{}: {}", path.display(), sentence(&error)))?;
         self.api_server = Some(client.clone());
         Ok(client)
+    }
+
+    /// The API server that was asked last.
+    pub fn asked_api_server(&self) -> Option<ApiServer> {
+        self.api_server.clone()
     }
 }
 

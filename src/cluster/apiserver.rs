@@ -74,6 +74,15 @@ pub struct ProbeToken {
     pub aud: Vec<String>,
 }
 
+/// What kubeadm keeps in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubeadmConfigMap {
+    /// The ClusterConfiguration, YAML.
+    pub text: String,
+    /// `resourceVersion` of the ConfigMap.
+    pub resource_version: String,
+}
+
 impl ApiServer {
     /// [`ApiServer::ask_evidence`] for a plan: no answer is [`Probe::Unknown`] with the reason for a person; it is never
     /// absent.
@@ -123,13 +132,28 @@ impl ApiServer {
         }
     }
 
-    /// `ClusterConfiguration` of ConfigMap `kube-system/kubeadm-config`, which `kubeadm upgrade` and `kubeadm join` work from. Absent:
-    /// kubeadm did not make this cluster.
-    pub async fn kubeadm_configuration(&self) -> Probe<String> {
+    /// ConfigMap `kube-system/kubeadm-config`, which `kubeadm upgrade` and `kubeadm join` work from. Absent: kubeadm did not make
+    /// this cluster.
+    pub async fn kubeadm_configuration(&self) -> Probe<KubeadmConfigMap> {
         match self.list::<ConfigMap>(KUBEADM_CONFIG, "a ConfigMap").await {
-            Ok(found) => found.data.cluster_configuration.map_or(Probe::Absent, Probe::Present),
+            Ok(ConfigMap { metadata, data }) => data.cluster_configuration.map_or(Probe::Absent, |text| {
+                Probe::Present(KubeadmConfigMap { text, resource_version: metadata.resource_version })
+            }),
             Err(error) => Probe::Unknown(error.reason()),
         }
+    }
+
+    /// Replaces the ClusterConfiguration of that ConfigMap, if it still has `resource_version`; the rest of it stays.
+    ///
+    /// # Errors
+    /// It is as it was, or, where the answer was lost, as it was or replaced: the next look tells.
+    pub async fn replace_kubeadm_configuration(&self, text: &str, resource_version: &str) -> Result<(), NoAnswer> {
+        let patch = serde_json::json!({
+            "metadata": { "resourceVersion": resource_version },
+            "data": { "ClusterConfiguration": text },
+        });
+        let path = format!("{KUBEADM_CONFIG}?fieldManager=irsad");
+        self.merge_patch(&path, &patch).await?.success().map(drop)
     }
 
     /// An object or list that may be missing.
@@ -184,7 +208,15 @@ impl ApiServer {
 #[derive(Default, Deserialize)]
 struct ConfigMap {
     #[serde(default)]
+    metadata: Stored,
+    #[serde(default)]
     data: KubeadmData,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    resource_version: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -583,6 +615,43 @@ mod tests {
             format!(
                 "kube-apiserver is down or restarting: nothing listens at https://{nobody}/readyz; if it stays so, look at `crictl ps -a --name kube-apiserver` and the log of that container"
             )
+        );
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn kubeadm_configuration_is_replaced_only_as_it_was_read() -> Outcome<()> {
+        let stored =
+            r#"{"metadata":{"resourceVersion":"41"},"data":{"ClusterConfiguration":"kind: ClusterConfiguration\n"}}"#;
+        let conflict = r#"{"kind":"Status","message":"the object has been modified"}"#;
+        let (fake, api) = fake(move |seen| match (seen.method.as_str(), seen.earlier) {
+            ("GET", _) => text(200, stored),
+            (_, 1) => text(200, "{}"),
+            _ => text(409, conflict),
+        })
+        .await?;
+        let found = api.kubeadm_configuration().await;
+        let expected =
+            KubeadmConfigMap { text: "kind: ClusterConfiguration\n".to_owned(), resource_version: "41".to_owned() };
+        assert_eq!(found, Probe::Present(expected));
+        api.replace_kubeadm_configuration("new\n", "41").await?;
+        let refused = api.replace_kubeadm_configuration("new\n", "41").await.err().ok_or("no conflict")?;
+        assert!(
+            refused.reason().ends_with(
+                "answered 409: somebody else has changed it meanwhile (left as they made it); it is looked at again: the object has been \
+                 modified"
+            ),
+            "{}",
+            refused.reason()
+        );
+        let patch = fake.seen().into_iter().nth(1).ok_or("no patch")?;
+        assert_eq!(
+            (patch.method.as_str(), &patch.headers["content-type"]),
+            ("PATCH", &"application/merge-patch+json".parse()?)
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&patch.body)?,
+            serde_json::json!({"metadata": {"resourceVersion": "41"}, "data": {"ClusterConfiguration": "new\n"}})
         );
         Ok(())
     }

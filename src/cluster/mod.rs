@@ -6,6 +6,7 @@
 mod apiserver;
 #[cfg(test)]
 mod fake;
+mod lines;
 mod request;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-pub use apiserver::{Depth, Evidence, ProbeToken, Proof};
+pub use apiserver::{Depth, Evidence, KubeadmConfigMap, ProbeToken, Proof};
 use kube::{
     Client, Config,
     config::{AuthInfo, Cluster, Kubeconfig, KubeconfigError},

@@ -11,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 use tracing::{Dispatch, instrument::WithSubscriber};
 
-use super::{ApiServer, CONNECT_LIMIT};
+use super::{ApiServer, CONNECT_LIMIT, lines::Lines};
 use crate::model::probe::sentence;
 
 /// Largest answer that is kept in memory, in bytes. A JWKS of 100 keys has 60 kB.
@@ -19,9 +19,6 @@ const LARGEST_ANSWER_BYTES: usize = 1 << 20;
 
 /// Largest answer that is looked through line by line, in bytes. A large cluster's metrics have some 30 MB.
 const LARGEST_LISTING_BYTES: usize = 256 << 20;
-
-/// Longest line that is looked at, in bytes; the rest of a longer one is passed over.
-const LONGEST_LINE_BYTES: usize = 4096;
 
 /// Longest part of the server's own message that is passed on.
 const LONGEST_MESSAGE_CHARACTERS: usize = 300;
@@ -103,6 +100,15 @@ pub enum NoAnswer {
     DiscoveryOff {
         /// What was asked for.
         url: String,
+    },
+    /// 409.
+    #[error("{url} answered 409: somebody else has changed it meanwhile (left as they made it); it is looked at again")]
+    Conflict {
+        /// What was asked for.
+        url: String,
+        /// The server's message.
+        #[source]
+        source: Said,
     },
     /// 429 or 5xx.
     #[error("{url} answered {status}: kube-apiserver is starting, stopping or overloaded; it is asked again")]
@@ -203,6 +209,7 @@ impl Answer {
             401 => NoAnswer::Unauthorized { url, source },
             403 => NoAnswer::Forbidden { url, source },
             404 => NoAnswer::NotFound { url },
+            409 => NoAnswer::Conflict { url, source },
             status @ (429 | 500..) => NoAnswer::Busy { url, status, source },
             status => NoAnswer::Unexpected { url, status, source },
         })
@@ -218,16 +225,19 @@ impl Answer {
     }
 }
 
+const JSON: &str = "application/json";
+
 /// One request, complete.
 struct Question<'a> {
     method: Method,
     path: &'a str,
+    content_type: &'static str,
     body: Vec<u8>,
 }
 
 impl<'a> Question<'a> {
     fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, body: Vec::new() }
+        Self { method: Method::GET, path, content_type: JSON, body: Vec::new() }
     }
 
     /// Any media type is taken: `/openid/v1/jwks` answers 406 to `application/json`, which it is not called.
@@ -236,7 +246,7 @@ impl<'a> Question<'a> {
             .method(self.method)
             .uri(self.path)
             .header(header::ACCEPT, "*/*")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, self.content_type)
             .body(Body::from(self.body))
     }
 }
@@ -249,7 +259,14 @@ impl ApiServer {
 
     /// The answer to POST of a JSON object.
     pub(super) async fn post(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
-        self.ask(Question { method: Method::POST, path, body: json.to_string().into_bytes() }).await
+        let body = json.to_string().into_bytes();
+        self.ask(Question { method: Method::POST, path, content_type: JSON, body }).await
+    }
+
+    /// The answer to PATCH with a JSON merge patch (RFC 7396).
+    pub(super) async fn merge_patch(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
+        let body = json.to_string().into_bytes();
+        self.ask(Question { method: Method::PATCH, path, content_type: "application/merge-patch+json", body }).await
     }
 
     async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
@@ -263,7 +280,7 @@ impl ApiServer {
     ///
     /// It is read to its end: a connection that is dropped in the middle has to be made again.
     pub(super) async fn find_line(&self, path: &str, start: &str) -> Result<Option<String>, NoAnswer> {
-        let mut lines = Lines { start, current: Vec::new(), found: None };
+        let mut lines = Lines::beginning_with(start);
         let mut refusal = Vec::new();
         let take = |status: StatusCode, part: &[u8]| {
             if status.is_success() {
@@ -274,8 +291,7 @@ impl ApiServer {
         };
         let status = self.exchange(Question::get(path), LARGEST_LISTING_BYTES, take).await?;
         Answer { url: self.url(path), status, body: refusal }.success()?;
-        lines.push(b"\n");
-        Ok(lines.found)
+        Ok(lines.found())
     }
 
     /// What is asked, for messages.
@@ -319,37 +335,6 @@ impl ApiServer {
     }
 }
 
-/// Looks for one line in a text that comes in parts.
-struct Lines<'a> {
-    start: &'a str,
-    current: Vec<u8>,
-    found: Option<String>,
-}
-
-impl Lines<'_> {
-    fn push(&mut self, part: &[u8]) {
-        if self.found.is_some() {
-            return;
-        }
-        for piece in part.split_inclusive(|byte| *byte == b'\n') {
-            let room = LONGEST_LINE_BYTES.saturating_sub(self.current.len());
-            self.current.extend_from_slice(&piece[..piece.len().min(room)]);
-            if piece.ends_with(b"\n") {
-                self.finish();
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        if self.found.is_none()
-            && let Some(rest) = self.current.strip_prefix(self.start.as_bytes())
-        {
-            self.found = Some(String::from_utf8_lossy(rest).trim().to_owned());
-        }
-        self.current.clear();
-    }
-}
-
 /// Tells a closed port and a bad certificate from other failures of the connection.
 fn failure(url: String, error: Box<dyn Error + Send + Sync>) -> NoAnswer {
     for cause in causes(&*error) {
@@ -390,16 +375,6 @@ mod tests {
         super::fake::{Fake, Outcome, Reply},
         *,
     };
-
-    #[test]
-    fn line_is_found_however_the_text_is_cut() {
-        let text = b"# start 0\nstart_other 1\nstart 2\nstart 3\n";
-        for size in 1..=text.len() {
-            let mut lines = Lines { start: "start ", current: Vec::new(), found: None };
-            text.chunks(size).for_each(|part| lines.push(part));
-            assert_eq!(lines.found.as_deref(), Some("2"), "parts of {size} bytes");
-        }
-    }
 
     #[test]
     fn refusal_is_told_in_one_short_line() {

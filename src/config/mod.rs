@@ -123,8 +123,8 @@ pub struct ApiServerSettings {
     pub keys: Keys,
     /// `apiServer.audiences` (`keep`): `None` leaves `--api-audiences` alone; else a list that becomes the flag.
     pub audiences: Option<Vec<Audience>>,
-    /// `apiServer.persist` (`true`; kops `false`): `kubeadm upgrade` and `join` shall keep the flags, which they take from
-    /// `kube-system/kubeadm-config`. This version does not write it: plan and status say what is missing there.
+    /// `apiServer.persist` (`true`; kops `false`): also put the flags into `kube-system/kubeadm-config`, from which `kubeadm
+    /// upgrade` and `join` take them.
     pub persist: bool,
     /// `apiServer.restart` (`rolling`).
     pub restart: Restart,

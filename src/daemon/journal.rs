@@ -14,6 +14,7 @@ pub(super) fn announce(action: &Action) {
         | Action::CreateProvider { .. }
         | Action::AddProviderAudience { .. }
         | Action::ReplaceManifest { .. }
+        | Action::PersistToKubeadm { .. }
         | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
         Action::RememberPublishedKeys(_)
         | Action::SaveLastGood { .. }

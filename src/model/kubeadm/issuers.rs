@@ -56,6 +56,30 @@ pub fn issuers_to_write(config: &KubeadmConfig, ours: &IssuerUrl, kubeadm_versio
     ))
 }
 
+/// Why the configuration of a cluster that runs cannot be given these issuers; `None` where it can. All of them have to stay: there
+/// are tokens of each.
+pub fn cannot_hold(config: &KubeadmConfig, issuers: &[String]) -> Option<String> {
+    if issuers.len() < 2 {
+        return None;
+    }
+    if config.api_version() == ApiVersion::V1Beta3 {
+        return Some(
+            "extraArgs of kubeadm.k8s.io/v1beta3 in ConfigMap kube-system/kubeadm-config hold one issuer; kubeadm 1.31 and later write \
+             v1beta4 there"
+                .to_owned(),
+        );
+    }
+    let version = config.kubernetes_version();
+    if issuers.is_sorted() || version.is_some_and(keeps_order) {
+        return None;
+    }
+    Some(format!(
+        "kubeadm before 1.32.12, 1.33.8, 1.34.4, 1.35.1 and 1.36 sorts issuers by name and would not let ours sign, and this cluster \
+         has {}; upgrade to one of these first",
+        version.unwrap_or("no known version")
+    ))
+}
+
 /// Whether a version is certainly one whose kubeadm keeps the order. A pre-release comes before its release.
 fn keeps_order(version: &str) -> bool {
     let version = version.strip_prefix('v').unwrap_or(version);

@@ -99,6 +99,13 @@ pub enum Action {
     },
     /// The running API server proved the change: forget that it is under way.
     ConfirmChange,
+    /// Put our flags into ConfigMap `kube-system/kubeadm-config`, if it still is what was observed.
+    PersistToKubeadm {
+        /// The whole ClusterConfiguration.
+        text: String,
+        /// `resourceVersion` that was observed.
+        resource_version: String,
+    },
     /// Keep what the API server proved, with copies of its files, for `irsad restore`.
     RememberProven {
         /// The record.
@@ -131,6 +138,7 @@ impl Action {
             Self::BeginChange(_) => "begin-change",
             Self::ReplaceManifest { .. } => "replace-manifest",
             Self::ConfirmChange => "confirm-change",
+            Self::PersistToKubeadm { .. } => "persist-to-kubeadm",
             Self::RememberProven { .. } => "remember-proven",
             Self::ForgetProven(_) => "forget-proven",
             Self::ForgetChange => "forget-change",
@@ -169,6 +177,9 @@ impl fmt::Display for Action {
                 write!(f, "replace {}; kubelet restarts kube-apiserver if it runs it", path.display())
             }
             Self::ConfirmChange => f.write_str("note that the running kube-apiserver proved the change"),
+            Self::PersistToKubeadm { .. } => f.write_str(
+                "put our flags into ConfigMap kube-system/kubeadm-config, so that kubeadm upgrade and kubeadm join keep them",
+            ),
             Self::RememberProven { .. } => {
                 f.write_str("keep what kube-apiserver proved, to put it back before the next boot")
             }

@@ -31,7 +31,8 @@ pub struct Desired {
     pub keys: KeyKeeping,
     /// Value of `--api-audiences`; `None` leaves the flag alone.
     pub api_audiences: Option<Vec<Audience>>,
-    /// kubeadm makes this control plane's manifests: tell where `kubeadm upgrade` and `kubeadm join` would undo ours.
+    /// kubeadm makes this control plane's manifests: `kube-system/kubeadm-config` is to have our flags too, so that `kubeadm upgrade`
+    /// and `kubeadm join` keep them.
     pub kubeadm_config: bool,
     /// Whether a running API server may be restarted.
     pub restart: RestartPolicy,

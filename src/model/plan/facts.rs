@@ -14,6 +14,8 @@ use crate::model::{
     probe::Probe,
 };
 
+use super::StoredKubeadmConfig;
+
 /// Largest difference to another clock with which ages still count: AWS takes signatures that are as far off.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -41,8 +43,8 @@ pub struct NodeFacts {
     pub api_server: ApiServer,
     /// The cluster's API servers, this one included; Absent where none has registered. Unknown where they were not asked for.
     pub api_servers: Probe<Vec<String>>,
-    /// Issuers that `kube-system/kubeadm-config` gives to manifests that kubeadm writes anew; Unknown where it was not asked for.
-    pub kubeadm_issuers: Probe<Vec<String>>,
+    /// ConfigMap `kube-system/kubeadm-config`, from which kubeadm writes manifests anew; Unknown where it was not asked for.
+    pub kubeadm_config: Probe<StoredKubeadmConfig>,
     /// A process named kubeadm runs: it may be about to write the manifest.
     pub kubeadm_runs: bool,
     /// A change that is not proven yet. Unknown where the memory cannot be read.

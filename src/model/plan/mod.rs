@@ -11,6 +11,7 @@ mod desired;
 mod facts;
 mod keys;
 mod kops;
+mod kubeadm;
 mod node;
 mod restore;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use facts::{
     ApiServer, BucketFacts, ClusterFacts, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts, PublicAccessBlock,
     PublicDocument, StoredDocument,
 };
+pub use kubeadm::StoredKubeadmConfig;
 pub use restore::{Content, FileState, PutBack, Restoration, RestoreFacts, restore};
 
 /// A full observation is made at least this often.

@@ -16,7 +16,7 @@ use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, KeyKeeping, NodeFacts, Plan, PublishedState,
     RESTART_INTERVAL, RestartPolicy, WAITING_INTERVAL,
     keys::{Keys, plan_keys},
-    restore,
+    kubeadm, restore,
 };
 
 /// Generation that the annotation names while the node works from the keys on its own disk.
@@ -91,7 +91,6 @@ impl<'a> Edit<'a> {
             }
             ApiServer::Seen(evidence) => evidence,
         };
-        self.warn_of_kubeadm(node, plan);
         if !evidence.ready {
             return plan.wait("for kube-apiserver of this node to be ready", RESTART_INTERVAL);
         }
@@ -121,18 +120,6 @@ impl<'a> Edit<'a> {
                 plan.wait(why, look_again);
             }
             None => self.replace(evidence, now, plan),
-        }
-    }
-
-    /// This version does not write `kube-system/kubeadm-config`: say so while kubeadm would undo our flags.
-    fn warn_of_kubeadm(&self, node: &NodeFacts, plan: &mut Plan) {
-        let Probe::Present(issuers) = &node.kubeadm_issuers else { return };
-        if self.desired.kubeadm_config && issuers.first().map(String::as_str) != Some(self.desired.issuer.as_str()) {
-            plan.notices.push(format!(
-                "kubeadm upgrade and kubeadm join would write manifests without issuer {}: add it and the issuers that are there now to \
-                 apiServer.extraArgs in ConfigMap kube-system/kubeadm-config first (README, \"Before kubeadm upgrade\")",
-                self.desired.issuer
-            ));
         }
     }
 
@@ -229,9 +216,13 @@ impl<'a> Edit<'a> {
                 ),
                 WAITING_INTERVAL,
             );
-        } else if restore::is_proof(evidence, self.desired.issuer.as_str(), self.keys) {
+            return;
+        }
+        let is_proven = restore::is_proof(evidence, self.desired.issuer.as_str(), self.keys);
+        if is_proven {
             restore::remember(self.desired, (self.found, self.digest), self.keys, node, plan);
         }
+        kubeadm::persist(self.desired, self.found, node, is_proven, plan);
     }
 
     /// Whether this change failed before; then a person is told.

@@ -12,6 +12,7 @@ use crate::model::{
     issuer::Audience,
     jwks::Jwks,
     key::PublicKey,
+    kubeadm::KubeadmConfig,
     manifest::Manifest,
     memory::{Change, Proven, PublishedKeys, RefusedChange},
     probe::Probe,
@@ -25,6 +26,16 @@ const MANIFEST: &str = include_str!("../../../tests/fixtures/kubeadm-1.36.3/defa
 const KOPS_MANIFEST: &str = include_str!("../../../tests/fixtures/kops-1.33-by-hand/kube-apiserver.manifest");
 const OURS: &str = "https://prod-1-oidc.s3.eu-west-1.amazonaws.com";
 const OLD: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// ConfigMap `kube-system/kubeadm-config` with these issuers.
+fn kubeadm_config(issuers: &[&str]) -> String {
+    let argument = |issuer: &&str| format!("  - name: service-account-issuer\n    value: {issuer}\n");
+    let arguments: String = match issuers {
+        [] => "apiServer: {}\n".to_owned(),
+        _ => format!("apiServer:\n  extraArgs:\n{}", issuers.iter().map(argument).collect::<String>()),
+    };
+    format!("{arguments}apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.36.3\n")
+}
 
 fn key(number: usize) -> PublicKey {
     PublicKey::read_all(KEYS.as_bytes()).expect("three keys")[number].clone()
@@ -79,7 +90,8 @@ struct World {
     /// The process starts only with issuers that this accepts.
     starts_with: fn(&[String]) -> bool,
     has_kubeconfig: bool,
-    kubeadm_issuers: Vec<&'static str>,
+    /// ClusterConfiguration of `kube-system/kubeadm-config`.
+    kubeadm_config: Option<String>,
     kubeadm_runs: bool,
     api_servers: usize,
     bucket: Option<BucketFacts>,
@@ -107,7 +119,7 @@ impl World {
             process: None,
             starts_with: |_| true,
             has_kubeconfig: true,
-            kubeadm_issuers: vec![OURS, OLD],
+            kubeadm_config: Some(kubeadm_config(&[])),
             kubeadm_runs: false,
             api_servers: 1,
             bucket: None,
@@ -193,9 +205,10 @@ impl World {
                 published_keys: probe(self.published_keys.clone()),
                 api_server,
                 api_servers: Probe::Present((0..self.api_servers).map(|n| format!("192.0.2.{n}")).collect()),
-                kubeadm_issuers: Probe::Present(
-                    self.kubeadm_issuers.iter().map(|issuer| (*issuer).to_owned()).collect(),
-                ),
+                kubeadm_config: self.kubeadm_config.as_ref().map_or(Probe::Absent, |text| {
+                    let config = KubeadmConfig::parse(text.as_bytes()).expect("a configuration");
+                    Probe::Present(StoredKubeadmConfig { config, resource_version: "7".to_owned() })
+                }),
                 kubeadm_runs: self.kubeadm_runs,
                 change: probe(self.change.clone()),
                 change_is_of_this_boot: self.change_is_of_this_boot,
@@ -270,6 +283,10 @@ impl World {
             Action::ConfirmChange => {
                 self.change = None;
                 self.refused = None;
+            }
+            Action::PersistToKubeadm { text, resource_version } => {
+                assert_eq!(resource_version, "7");
+                self.kubeadm_config = Some(text);
             }
             Action::RememberProven { proven, .. } => self.proven = Some(proven),
             Action::ForgetProven(_) => self.proven = None,
@@ -369,7 +386,7 @@ fn of_kops(issuer: &str, additional: &[&str]) -> (World, Desired) {
     let manifest = kept
         .replace(jwks_uri, &format!("{}    - --service-account-jwks-uri={issuer}", flag(&issuer)))
         .replace(last, &format!("{last}{}", additional.iter().map(flag).collect::<String>()));
-    let mut world = World { manifest: Some(manifest), kubeadm_issuers: Vec::new(), ..World::of_kubeadm() };
+    let mut world = World { manifest: Some(manifest), kubeadm_config: None, ..World::of_kubeadm() };
     world.start();
     world.restarts = 0;
     let desired = Desired {
@@ -620,11 +637,52 @@ fn keys_that_others_published_stay_until_their_tokens_expired() {
 }
 
 #[test]
-fn flags_that_kubeadm_would_undo_are_said() {
-    for (issuers, said) in [(vec![OURS, OLD], 0), (vec![OLD, OURS], 1), (vec![], 1)] {
-        let mut world = World { kubeadm_issuers: issuers, ..World::of_kubeadm() };
+fn proven_flags_are_put_into_kubeadm_config_so_that_an_upgrade_keeps_them() {
+    let issuers = |world: &World| {
+        let text = world.kubeadm_config.clone().unwrap_or_default();
+        let config = KubeadmConfig::parse(text.as_bytes()).expect("a configuration");
+        config.api_server_arg("service-account-issuer").into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (standing, then) in [
+        (vec![], vec![OURS, OLD]),
+        (vec![OLD, OURS], vec![OURS, OLD]),
+        (vec![OURS, OLD], vec![OURS, OLD]),
+        (vec!["https://theirs.example"], vec![OURS, OLD, "https://theirs.example"]),
+    ] {
+        let mut world = World { kubeadm_config: Some(kubeadm_config(&standing)), ..World::of_kubeadm() };
         let plan = world.converge(&desired());
-        assert_eq!((plan.is_converged(), plan.notices.len()), (true, said), "{plan:?}");
+        assert_eq!(
+            (plan.is_converged(), plan.notices.len(), issuers(&world)),
+            (true, 0, then.iter().map(|issuer| (*issuer).to_owned()).collect()),
+            "{plan:?}"
+        );
+    }
+    let mut facts = World::of_kubeadm();
+    facts.converge(&desired());
+    facts.kubeadm_config = Some(kubeadm_config(&[]));
+    let mut facts = facts.facts();
+    let ApiServer::Seen(evidence) = &mut facts.node.api_server else { panic!("an API server") };
+    evidence.probe_token = Probe::Absent;
+    assert_eq!(plan(&desired(), &facts, World::of_kubeadm().now).actions, [], "written without a proof");
+}
+
+#[test]
+fn flags_that_kubeadm_would_undo_are_said_where_its_configuration_cannot_be_written() {
+    let old = kubeadm_config(&[]).replace("v1.36.3", "v1.35.0");
+    let v1beta3 = kubeadm_config(&[]).replace("v1beta4", "v1beta3");
+    for (config, servers, why) in [
+        (old, 1, "and this cluster has v1.35.0; upgrade to one of these first"),
+        (v1beta3, 1, "hold one issuer"),
+        (kubeadm_config(&[]), 3, "with several API servers"),
+    ] {
+        let mut world = World::of_kubeadm();
+        world.converge(&desired());
+        (world.kubeadm_config, world.api_servers) = (Some(config.clone()), servers);
+        let plan = world.converge(&desired());
+        assert!(plan.notices[0].contains(why), "{plan:?}");
+        assert!(plan.notices[0].starts_with("kubeadm upgrade and kubeadm join would write manifests without issuer"));
+        assert_eq!(world.kubeadm_config, Some(config));
+        assert_eq!(world.converge(&Desired { kubeadm_config: false, ..desired() }).notices, [""; 0]);
     }
 }
 
