@@ -4,12 +4,13 @@ CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/irsad
 CARGO ?= cargo
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test check kubernetes bench fuzz clean
+.PHONY: help demo test check cloud-init kubernetes bench fuzz clean
 
 help:
 	@echo 'make demo        the main job on a real kubeadm manifest, folders instead of AWS (Rust and a C compiler)'
 	@echo 'make test        every test; fetches what they need into $(CACHE)'
 	@echo 'make check       fmt, clippy, doc, deny, tidy'
+	@echo 'make cloud-init  the user-data of cloud-init/, by cloud-init and kubeadm themselves'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
 	@echo 'make bench       the figures of the README, as a table (release build, then 10 idle minutes)'
 
@@ -26,6 +27,11 @@ check:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	tests/deny $(CACHE)
 	$(CARGO) test --locked --test tidy
+
+cloud-init:
+	$(CARGO) build --locked
+	tests/setup $(CACHE)
+	set -a && . $(CACHE)/environment && cloud-init/check $(TARGET_DIR)/debug/irsad $(CACHE)
 
 kubernetes:
 	tests/kubernetes/build $(CACHE)/kubernetes
