@@ -221,6 +221,10 @@ impl<'a> Edit<'a> {
         let is_proven = restore::is_proof(evidence, self.desired.issuer.as_str(), self.keys);
         if is_proven {
             restore::remember(self.desired, (self.found, self.digest), self.keys, node, plan);
+        } else if evidence.probe_token == Probe::Absent && restore::lacks_proof(self.desired, self.digest, node) {
+            // An idle look asks for no token, and a node that may boot soon has to have its memory by then.
+            plan.look_closer = true;
+            plan.next_check = plan.next_check.min(WAITING_INTERVAL);
         }
         kubeadm::persist(self.desired, self.found, node, is_proven, plan);
     }

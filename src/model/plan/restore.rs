@@ -59,6 +59,16 @@ pub(super) fn is_proof(evidence: &Evidence, issuer: &str, keys: &Keys<'_>) -> bo
         && keys.verifying.iter().all(|key| evidence.served.has(key.kid()))
 }
 
+/// Whether what a manifest of this digest proves would be remembered, and is not yet.
+pub(super) fn lacks_proof(desired: &Desired, digest: &Digest, node: &NodeFacts) -> bool {
+    let is_known = match &node.proven {
+        Probe::Present(proven) => proven.manifest_digest == digest.to_string(),
+        Probe::Absent => false,
+        Probe::Unknown(_) => true,
+    };
+    !is_known && desired.restart != RestartPolicy::Never
+}
+
 /// A file that has a proven copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileState<T> {

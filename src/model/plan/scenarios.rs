@@ -1169,3 +1169,20 @@ fn kubeadm_node_with_documents_in_another_bucket_is_adopted() {
     assert!(world.converge(&desired()).is_converged());
     assert_eq!(world.parsed().expect("a manifest").issuers(), [OURS, other]);
 }
+
+#[test]
+fn api_server_that_was_right_from_the_start_is_asked_for_its_proof_once() {
+    let mut world = World::of_kubeadm();
+    world.converge(&desired());
+    let look = |world: &World, desired: &Desired| {
+        let mut facts = world.facts();
+        let ApiServer::Seen(evidence) = &mut facts.node.api_server else { panic!("an API server") };
+        evidence.probe_token = Probe::Absent;
+        let plan = plan(desired, &facts, world.now);
+        (plan.look_closer, plan.next_check, plan.is_converged())
+    };
+    assert_eq!(look(&world, &desired()), (false, CHECK_INTERVAL, true));
+    world.proven = None;
+    assert_eq!(look(&world, &desired()), (true, WAITING_INTERVAL, true));
+    assert!(!look(&world, &Desired { restart: RestartPolicy::Never, ..desired() }).0);
+}
