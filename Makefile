@@ -4,11 +4,12 @@ CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/irsad
 CARGO ?= cargo
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test check cloud-init kubernetes bench fuzz clean
+.PHONY: help demo test vm-test check cloud-init kubernetes bench fuzz clean
 
 help:
 	@echo 'make demo        the main job on a real kubeadm manifest, folders instead of AWS (Rust and a C compiler)'
 	@echo 'make test        every test; fetches what they need into $(CACHE)'
+	@echo 'make vm-test     the package on whole kubeadm nodes; as root (then vm-tests/cluster brings one up by hand)'
 	@echo 'make check       fmt, clippy, doc, deny, tidy'
 	@echo 'make cloud-init  the user-data of cloud-init/, by cloud-init and kubeadm themselves'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
@@ -20,6 +21,9 @@ demo:
 
 test:
 	tests/run $(CACHE)
+
+vm-test:
+	IRSAD_CACHE=$(CACHE) vm-tests/run
 
 check:
 	$(CARGO) fmt --check

@@ -1,0 +1,40 @@
+# irsad on the nodes of a bench. Sourced in a bench.
+#
+#   irsad_install NODE                 installs the package under test, as an administrator would
+#   irsad_configure NODE [LINE...]     writes /etc/irsad/irsad.yaml: the three lines of the README, then each LINE
+#   irsad_enable NODE                  systemctl enable --now irsad, without waiting for READY
+#   irsad_status NODE                  prints the status line of systemctl status irsad
+#   irsad_says NODE PATTERN            does the status line match this extended regular expression?
+#   irsad_journal NODE                 prints what irsad logged since this boot
+#
+# IRSAD_VM_PACKAGE is the .deb under test: the newest of IRSAD_CACHE/packages unless set.
+
+package_under_test() {
+    local package=${IRSAD_VM_PACKAGE-}
+    [[ -n $package ]] || package=$(ls -t "$IRSAD_CACHE"/packages/irsad_*_amd64.deb 2>/dev/null | head -n 1)
+    [[ -r $package ]] || fail "there is no package to test; run make packages"
+    echo "$package"
+}
+
+irsad_install() {
+    local package
+    package=$(package_under_test)
+    cp "$package" "$(node_root "$1")/root/irsad.deb"
+    in_node "$1" dpkg --install /root/irsad.deb
+}
+
+irsad_configure() {
+    local root
+    root=$(node_root "$1")
+    mkdir -p "$root/etc/irsad"
+    printf '%s\n' 'version: 1' 'cluster: vm-test' "issuer: { store: s3://$AWS_BUCKET }" "${@:2}" >"$root/etc/irsad/irsad.yaml"
+}
+
+irsad_enable() {
+    in_node "$1" systemctl enable irsad.service
+    in_node "$1" systemctl start --no-block irsad.service
+}
+
+irsad_status() { in_node "$1" systemctl show irsad.service --property StatusText --value; }
+irsad_says() { grep -Eq -e "$2" <<<"$(irsad_status "$1")"; }
+irsad_journal() { in_node "$1" journalctl --boot --unit irsad.service --no-pager -o short-precise; }

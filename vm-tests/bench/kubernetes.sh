@@ -1,0 +1,163 @@
+# The cluster on the nodes of a bench. Sourced in a bench.
+#
+#   kubeadm_configuration NODE [LINE...]   prints a configuration for kubeadm init on NODE; each LINE is one of
+#                                      ClusterConfiguration's apiServer section, indented as there
+#   kubeadm_init NODE [LINE...]        kubeadm init with that configuration; returns when the API server is ready
+#   kubeadm_join NODE                  kubeadm join --control-plane, with the certificates of the last init
+#   api_ready NODE                     is this node's API server ready?
+#   kubectl ARGUMENT...                as administrator, against n1's API server
+#   api_server_pid NODE                pid of kube-apiserver as the node sees it
+#   api_server_flags NODE NAME         values of one flag of the running process, one a line
+#   pod_token NODE NAME                starts a real pod with a token for sts.amazonaws.com (host network, projected volume) and
+#                                      prints the token that kubelet wrote for it
+#   claim TOKEN NAME                   prints one claim
+#
+# QUICK_RESTARTS=1 (default) gives kube-apiserver 2 s to end instead of 30: then a restart takes 17 s instead of 42.
+
+readonly CERTIFICATE_KEY=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+readonly BOOTSTRAP_TOKEN=abcdef.0123456789abcdef
+readonly AUDIENCE=sts.amazonaws.com
+
+# Nodes have no pod network: they stay NotReady, which keeps no static pod and no pod on the host's network from running.
+# SystemVerification wants to read the kernel's configuration.
+readonly KUBEADM=(kubeadm --ignore-preflight-errors=SystemVerification)
+
+node_registration() {
+    cat <<YAML
+nodeRegistration:
+  name: $1
+  criSocket: unix:///run/containerd/containerd.sock
+  imagePullPolicy: Never
+  kubeletExtraArgs: [ { name: node-ip, value: $(node_address "$1") } ]
+YAML
+    [[ ${QUICK_RESTARTS-1} == 0 ]] || echo 'patches: { directory: /root/patches }'
+}
+
+kubeadm_configuration() {
+    cat <<YAML
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+localAPIEndpoint: { advertiseAddress: $(node_address "$1"), bindPort: 6443 }
+certificateKey: $CERTIFICATE_KEY
+bootstrapTokens:
+- { token: $BOOTSTRAP_TOKEN, ttl: 24h0m0s, groups: ["system:bootstrappers:kubeadm:default-node-token"], usages: [signing, authentication] }
+$(node_registration "$1")
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+kubernetesVersion: $("$IRSAD_TEST_KUBERNETES/kubeadm" version -o short)
+imageRepository: images.test
+controlPlaneEndpoint: api.test:6443
+networking: { podSubnet: 10.244.0.0/16, serviceSubnet: 10.96.0.0/16 }
+$([[ $# -eq 1 ]] || printf 'apiServer:\n' && printf '%s\n' "${@:2}")
+---
+$(kubelet_configuration)
+YAML
+}
+
+# cgroup v1, no swap to look at, a root file system whose size means nothing, no iptables of kubelet's own.
+kubelet_configuration() {
+    cat <<YAML
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: cgroupfs
+failCgroupV1: false
+failSwapOn: false
+makeIPTablesUtilChains: false
+resolvConf: ""
+localStorageCapacityIsolation: false
+imageGCHighThresholdPercent: 100
+evictionHard: { memory.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%" }
+YAML
+}
+
+# kubeadm's own way to change a manifest that it writes.
+write_patches() {
+    local folder
+    folder=$(node_root "$1")/root/patches
+    mkdir -p "$folder"
+    printf 'spec:\n  terminationGracePeriodSeconds: 2\n' >"$folder/kube-apiserver+strategic.yaml"
+}
+
+kubeadm_init() {
+    write_patches "$1"
+    kubeadm_configuration "$@" >"$(node_root "$1")/root/kubeadm.yaml"
+    # Returns when it is up, also where the node has only just booted.
+    in_node "$1" systemctl start containerd.service
+    in_node "$1" "${KUBEADM[@]}" init --config /root/kubeadm.yaml --skip-phases=addon --upload-certs
+    wait_for 60 api_ready "$1"
+}
+
+kubeadm_join() {
+    local hash
+    hash=$(openssl x509 -pubkey -noout -in "$(node_root n1)/etc/kubernetes/pki/ca.crt" |
+        openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1)
+    write_patches "$1"
+    cat >"$(node_root "$1")/root/kubeadm.yaml" <<YAML
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: JoinConfiguration
+discovery:
+  bootstrapToken: { token: $BOOTSTRAP_TOKEN, apiServerEndpoint: "api.test:6443", caCertHashes: ["sha256:$hash"] }
+controlPlane:
+  localAPIEndpoint: { advertiseAddress: $(node_address "$1"), bindPort: 6443 }
+  certificateKey: $CERTIFICATE_KEY
+$(node_registration "$1")
+YAML
+    in_node "$1" systemctl start containerd.service
+    in_node "$1" "${KUBEADM[@]}" join --config /root/kubeadm.yaml
+    wait_for 60 api_ready "$1"
+}
+
+api_ready() { [[ $(curl -sk -m 2 "https://$(node_address "$1"):6443/readyz" || true) == ok ]]; }
+
+kubectl() {
+    "$IRSAD_TEST_KUBERNETES/kubectl" --kubeconfig "$(node_root n1)/etc/kubernetes/admin.conf" --request-timeout=20s "$@"
+}
+
+api_server_pid() { in_node "$1" pgrep -x kube-apiserver; }
+
+api_server_flags() {
+    local pid
+    pid=$(api_server_pid "$1")
+    in_node "$1" cat "/proc/$pid/cmdline" | tr '\0' '\n' | sed -n "s/^--$2=//p"
+}
+
+pod_manifest() {
+    cat <<YAML
+apiVersion: v1
+kind: Pod
+metadata: { name: $2 }
+spec:
+  nodeName: $1
+  hostNetwork: true
+  tolerations: [ { operator: Exists } ]
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: pause
+    image: images.test/pause:node
+    imagePullPolicy: Never
+    volumeMounts: [ { name: aws-iam-token, mountPath: /var/run/secrets/eks.amazonaws.com/serviceaccount, readOnly: true } ]
+  volumes:
+  - name: aws-iam-token
+    projected: { sources: [ { serviceAccountToken: { audience: $AUDIENCE, expirationSeconds: 86400, path: token } } ] }
+YAML
+}
+
+pod_runs() { [[ $(kubectl get pod "$1" -o 'jsonpath={.status.phase}') == Running ]]; }
+has_default_service_account() { kubectl get serviceaccount default >/dev/null; }
+
+pod_token() {
+    local uid
+    # Made by kube-controller-manager, which starts anew with the API server.
+    wait_for 90 has_default_service_account
+    uid=$(pod_manifest "$1" "$2" | kubectl create -f - -o 'jsonpath={.metadata.uid}')
+    wait_for 60 pod_runs "$2"
+    # kubelet mounted it before it started the pod, which sees the same file.
+    in_node "$1" cat "/var/lib/kubelet/pods/$uid/volumes/kubernetes.io~projected/aws-iam-token/token"
+}
+
+claim() {
+    "$IRSAD_TEST_PYTHON" -c '
+import jwt, sys
+print(jwt.decode(sys.argv[1], options={"verify_signature": False})[sys.argv[2]])' "$1" "$2"
+}

@@ -1,0 +1,32 @@
+# First line of every test: `. "$(dirname "$0")/../bench/test.sh"`.
+#
+# Runs the test in a bench of its own, named as its folder, and gives it the functions of the files beside this one; the head of
+# each says which. What the test prints goes to its log; `ok` and `fail` (checks.sh) also reach whoever called it. A command that
+# fails ends the test, and the log then shows which.
+set -Eeuo pipefail
+shopt -s inherit_errexit
+
+if [[ -z ${IRSAD_BENCH-} ]]; then
+    exec "${BASH_SOURCE[0]%/*}/enter" "$(basename "$(dirname "$(realpath "$0")")")" "$(realpath "$0")" "$@"
+fi
+
+# Standard output is for `ok` lines.
+exec 3>&1 >"$IRSAD_LOGS/log" 2>&1
+PS4='+ $SECONDS s ${BASH_SOURCE##*/}:$LINENO: '
+trap 'echo "not ok: line ${BASH_LINENO[-2]:-$LINENO} of ${0##*/}: ${FUNCNAME[0]:-} $BASH_COMMAND" >&3' ERR
+. "${BASH_SOURCE[0]%/*}/checks.sh"
+. "${BASH_SOURCE[0]%/*}/node.sh"
+. "${BASH_SOURCE[0]%/*}/kubernetes.sh"
+. "${BASH_SOURCE[0]%/*}/aws.sh"
+. "${BASH_SOURCE[0]%/*}/irsad.sh"
+. "${BASH_SOURCE[0]%/*}/witness.sh"
+set -x
+
+# One node with a kubeadm cluster in the AWS of this bench: where most tests begin. Each LINE is as kubeadm_init's.
+cluster_of_one() {
+    aws_start
+    node_create n1 "${NODE_SIZE-}"
+    node_trusts_aws n1
+    node_boot n1
+    kubeadm_init n1 "$@"
+}

@@ -1,0 +1,33 @@
+# Somebody who watches the cluster from the first minute to the last. Sourced in a bench.
+#
+#   witness_start NODE                 begins to mint tokens, to present all that are alive, and to count starts of kube-apiserver
+#   witness_has_seen_tokens NODE N     are N tokens known to it? Wait for it before the change that is tested
+#   witness_stop                       ends it; fails unless every answered request accepted its token and forged ones were refused
+#   api_server_restarts                prints how often kube-apiserver was started since witness_start, the first process not counted
+#
+# See witness.py for what is asked and what counts as refused.
+
+witness_start() {
+    local root
+    root=$(node_root "$1")
+    "$IRSAD_TEST_PYTHON" "${BASH_SOURCE[0]%/*}/witness.py" --kubeconfig "$root/etc/kubernetes/admin.conf" \
+        --server "https://$(node_address "$1"):6443" --aws-ca "$IRSAD_BENCH/aws/ca.pem" --issuer "$AWS_ISSUER" \
+        --report "$IRSAD_LOGS/witness.json" >"$IRSAD_LOGS/witness.log" 2>&1 &
+    witness=$!
+    wait_for 60 witness_has_seen_tokens 3
+}
+
+witnessed() { jq -r "$1" "$IRSAD_LOGS/witness.json" 2>/dev/null; }
+witness_has_seen_tokens() { (($(witnessed .minted || echo 0) >= $1)); }
+
+witness_stop() {
+    local refused
+    kill -TERM "$witness"
+    wait "$witness" || fail "the witness failed: $(tail -n 3 "$IRSAD_LOGS/witness.log")"
+    refused=$(witnessed '.refused | length')
+    [[ $refused == 0 ]] || fail "$refused answers refused a valid token, first: $(witnessed '.refused[0]')"
+    [[ $(witnessed .forged_accepted) == 0 ]] || fail 'a forged token was accepted'
+    (($(witnessed .accepted) > 20 && $(witnessed .forged_refused) > 0)) || fail "the witness saw too little: $(witnessed .)"
+}
+
+api_server_restarts() { witnessed '(.starts | length) - 1'; }
