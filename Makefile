@@ -2,15 +2,17 @@
 
 CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/irsad
 CARGO ?= cargo
+ARCH ?= $(shell uname -m)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test vm-test check cloud-init kubernetes bench fuzz clean
+.PHONY: help demo test vm-test check packages cloud-init kubernetes bench fuzz clean
 
 help:
 	@echo 'make demo        the main job on a real kubeadm manifest, folders instead of AWS (Rust and a C compiler)'
 	@echo 'make test        every test; fetches what they need into $(CACHE)'
 	@echo 'make vm-test     the package on whole kubeadm nodes; as root (then vm-tests/cluster brings one up by hand)'
 	@echo 'make check       fmt, clippy, doc, deny, tidy'
+	@echo 'make packages    .deb, .rpm and SBOM in $(CACHE)/packages, and all that must hold of them (first time 10 minutes)'
 	@echo 'make cloud-init  the user-data of cloud-init/, by cloud-init and kubeadm themselves'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
 	@echo 'make bench       the figures of the README, as a table (release build, then 10 idle minutes)'
@@ -31,6 +33,11 @@ check:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	tests/deny $(CACHE)
 	$(CARGO) test --locked --test tidy
+
+packages:
+	packaging/setup $(CACHE)
+	packaging/build $(ARCH) $(CACHE)
+	packaging/pack $(ARCH) $(CACHE)/target-release/$(ARCH)-unknown-linux-gnu/release/irsad $(CACHE)/packages
 
 cloud-init:
 	$(CARGO) build --locked
