@@ -8,6 +8,7 @@ mod mistakes;
 
 const SMALLEST: &str = "version: 1\ncluster: prod-1\nissuer:\n  store: s3://prod-1-oidc\n";
 const EXAMPLE: &str = include_str!("../../packaging/config/irsad.yaml");
+const MANUAL: &str = include_str!("../../packaging/man/irsad.yaml.5");
 
 fn region(text: &str) -> Option<Region> {
     Some(text.parse().expect("a region"))
@@ -114,11 +115,10 @@ fn example_shows_every_option_with_its_default() {
 /// Keys whose value in the example is only its form.
 const WITHOUT_A_DEFAULT: [&str; 5] = ["version", "cluster", "issuer.store", "issuer.url", "aws.region"];
 
-#[test]
-fn readme_names_every_option_with_its_default() {
+/// Every option with the value that the example shows.
+fn options(example: &str) -> Vec<(String, &str)> {
     let mut section = "";
     let mut options = Vec::new();
-    let example = example();
     for line in example.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         let (key, value) = line.split_once(':').expect("a key");
         match (key.strip_prefix("  "), value.trim()) {
@@ -127,6 +127,13 @@ fn readme_names_every_option_with_its_default() {
             (Some(key), value) => options.push((format!("{section}.{key}"), value)),
         }
     }
+    options
+}
+
+#[test]
+fn readme_names_every_option_with_its_default() {
+    let example = example();
+    let options = options(&example);
     let rows: Vec<Vec<&str>> = include_str!("../../README.md")
         .split_once("### Options")
         .and_then(|(_, after)| after.split("\n#").next())
@@ -140,6 +147,40 @@ fn readme_names_every_option_with_its_default() {
         assert!(WITHOUT_A_DEFAULT.contains(&key.as_str()) || row[2] == format!("`{value}`"), "{row:?}, not {value}");
     }
     assert_eq!(rows.len(), options.len(), "a row of no option, or two of one");
+}
+
+#[test]
+fn manual_names_every_option_with_its_default() {
+    let entries: Vec<&str> = MANUAL
+        .lines()
+        .zip(MANUAL.lines().skip(1))
+        .filter(|(before, line)| *before == ".TP" && line.starts_with("\\fB"))
+        .map(|(_, line)| line)
+        .collect();
+    let example = example();
+    let options = options(&example);
+    for (key, value) in &options {
+        let named = |entry: &&&str| entry.starts_with(&format!("\\fB{key}\\fR ("));
+        let entry = entries.iter().find(named).unwrap_or_else(|| panic!("no entry of {key}"));
+        let default = format!("\\fB{key}\\fR (default \\fB{value}\\fR)");
+        assert!(WITHOUT_A_DEFAULT.contains(&key.as_str()) || **entry == default, "{entry}, not {value}");
+    }
+    assert_eq!(entries.len(), options.len(), "an entry of no option, or two of one");
+}
+
+#[test]
+fn examples_of_the_manual_are_configurations() {
+    let examples: Vec<String> = MANUAL
+        .split(".EX\n")
+        .skip(1)
+        .filter_map(|rest| rest.split(".EE").next())
+        .map(|text| text.replace("\\-", "-"))
+        .filter(|text| text.starts_with("version: 1\n"))
+        .collect();
+    assert_eq!(examples.len(), 4);
+    for example in &examples {
+        assert_eq!(settle(&[("irsad.yaml", example)]).err(), None, "{example}");
+    }
 }
 
 #[test]

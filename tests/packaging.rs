@@ -1,0 +1,109 @@
+//! What the packages hold beside the program says what the program does.
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::CommandFactory as _;
+use irsad::cli::Cli;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// Switches that every command has without anybody saying so.
+const BUILT_IN: [&str; 2] = ["help", "version"];
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")
+}
+
+/// irsad(8) as a person reads it, without escapes.
+fn manual() -> Result<String> {
+    Ok(fs::read_to_string(packaging().join("man/irsad.8"))?.replace("\\-", "-"))
+}
+
+/// The part below `heading`, up to the next one.
+fn part<'a>(manual: &'a str, heading: &str) -> Option<&'a str> {
+    let (_, after) = manual.split_once(&format!("\n{heading}\n"))?;
+    after.split("\n.S").next()
+}
+
+/// The options that `text` has an entry of.
+fn described(text: &str) -> Vec<&str> {
+    let entries = text.lines().filter(|line| line.starts_with(".B"));
+    let words = entries.flat_map(|line| line.split([' ', '"', ',']));
+    let mut options: Vec<&str> = words.filter_map(|word| word.strip_prefix("--")).collect();
+    options.sort_unstable();
+    options.dedup();
+    options
+}
+
+/// The long options of `command`, without those of every command.
+fn options(command: &clap::Command) -> Vec<&str> {
+    let own = command.get_arguments().filter(|argument| !argument.is_global_set());
+    let mut options: Vec<&str> =
+        own.filter_map(|argument| argument.get_long()).filter(|name| !BUILT_IN.contains(name)).collect();
+    options.sort_unstable();
+    options
+}
+
+#[test]
+fn manual_has_every_command_with_its_options_and_no_other() -> Result {
+    let (manual, cli) = (manual()?, Cli::command());
+    let mut named: Vec<&str> = manual.lines().filter_map(|line| line.strip_prefix(".SS irsad ")).collect();
+    let mut commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    named.sort_unstable();
+    commands.sort_unstable();
+    assert_eq!(named, commands);
+
+    for command in cli.get_subcommands() {
+        let text = part(&manual, &format!(".SS irsad {}", command.get_name())).ok_or("no part")?;
+        let entries: String = text
+            .split("\n.TP\n")
+            .skip(1)
+            .filter_map(|entry| entry.lines().next())
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(described(&entries), options(command), "irsad {}", command.get_name());
+    }
+    Ok(())
+}
+
+#[test]
+fn manual_has_the_options_of_every_command() -> Result {
+    let manual = manual()?;
+    let cli = Cli::command();
+    let global = cli.get_arguments().filter_map(|argument| argument.get_long());
+    let mut expected: Vec<&str> = global.chain(BUILT_IN).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    let text = part(&manual, ".SH OPTIONS").ok_or("no part")?;
+    assert_eq!(described(text), expected);
+    Ok(())
+}
+
+#[test]
+fn iam_policies_are_those_that_irsad_prints() -> Result {
+    let root = tempfile::tempdir()?;
+    let configuration = root.path().join("irsad.yaml");
+    fs::write(
+        &configuration,
+        "version: 1\ncluster: prod-1\nissuer: { store: s3://prod-1-oidc }\naws: { region: eu-west-1 }\n",
+    )?;
+    for (file, arguments) in [
+        ("node-policy.json", &["iam-policy"][..]),
+        ("role-trust-policy.json", &["trust-policy", "--namespace", "shop", "--service-account", "checkout"]),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_irsad"))
+            .args(arguments)
+            .args(["--account", "123456789012", "--config"])
+            .arg(&configuration)
+            .output()?;
+        assert!(output.status.success(), "{output:?}");
+        let shipped = fs::read_to_string(packaging().join("iam").join(file))?;
+        assert_eq!(String::from_utf8(output.stdout)?.trim_end(), shipped.trim_end(), "packaging/iam/{file}");
+    }
+    Ok(())
+}
