@@ -38,6 +38,7 @@ packages:
 	packaging/setup $(CACHE)
 	packaging/build $(ARCH) $(CACHE)
 	packaging/pack $(ARCH) $(CACHE)/target-release/$(ARCH)-unknown-linux-gnu/release/irsad $(CACHE)/packages
+	packaging/check $(ARCH) $(CACHE)
 
 cloud-init:
 	$(CARGO) build --locked

@@ -1,33 +1,7 @@
-# What the maintainer scripts of both formats do. packaging/pack puts it at the top of each.
-# No step fails the package manager: an image may have no systemd, and a cluster that runs is never touched from here.
+# What both formats do before irsad is removed.
 
 units='@UNITS@'
 manifests=/etc/kubernetes/manifests
-
-# systemd runs here: not so in a chroot that becomes an image.
-systemd_runs() {
-    [ -d /run/systemd/system ]
-}
-
-prepare_host() {
-    if command -v systemd-tmpfiles >/dev/null; then
-        systemd-tmpfiles --create irsad.conf || :
-    fi
-    reload_systemd
-}
-
-reload_systemd() {
-    if systemd_runs; then
-        systemctl daemon-reload || :
-    fi
-}
-
-# Only irsad itself. --no-block: its first pass may wait for a network, the package manager must not.
-restart_irsad_if_it_runs() {
-    if systemd_runs; then
-        systemctl --no-block try-restart irsad.service || :
-    fi
-}
 
 stop_and_disable() {
     # shellcheck disable=SC2086 # one word a unit
@@ -61,4 +35,11 @@ Nobody puts any of it back now if it gets lost. To take it out of use, later:
   3. When no role trusts it any more: aws iam delete-open-id-connect-provider, then delete the two documents and the bucket.
 
 TEXT
+    if [ -e /var/lib/irsad/change.json ]; then
+        cat <<'TEXT'
+A change of the kube-apiserver manifest was under way and is no longer watched. If the API server does not come back, the files of
+before are in /var/lib/irsad/last-good.
+
+TEXT
+    fi
 }
