@@ -31,7 +31,8 @@ TEXT
 Nobody puts any of it back now if it gets lost. To take it out of use, later:
   1. Put the issuer that signed before first again, on one control-plane node after the other and in ConfigMap
      kube-system/kubeadm-config; leave this one after it, so that tokens that are out stay accepted.
-  2. A day later (rotation.tokenLifetime) take this issuer and --service-account-jwks-uri out in the same way.
+  2. When no token of this issuer is in use any more (a program that never reads its token again keeps one for up to a year), take
+     it and --service-account-jwks-uri out in the same way.
   3. When no role trusts it any more: aws iam delete-open-id-connect-provider, then delete the two documents and the bucket.
 
 TEXT
