@@ -11,7 +11,7 @@ help:
 	@echo 'make demo        the main job on a real kubeadm manifest, folders instead of AWS (Rust and a C compiler)'
 	@echo 'make test        every test; fetches what they need into $(CACHE)'
 	@echo 'make vm-test     the package on whole kubeadm nodes; as root (then vm-tests/cluster brings one up by hand)'
-	@echo 'make check       fmt, clippy, doc, deny, tidy'
+	@echo 'make check       fmt, clippy, doc, deny, tidy, workflows'
 	@echo 'make packages    .deb, .rpm and SBOM in $(CACHE)/packages, and all that must hold of them (first time 10 minutes)'
 	@echo 'make cloud-init  the user-data of cloud-init/, by cloud-init and kubeadm themselves'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
@@ -32,6 +32,7 @@ check:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	tests/deny $(CACHE)
+	tests/workflows $(CACHE)
 	$(CARGO) test --locked --test tidy
 
 packages:
