@@ -52,6 +52,7 @@ kubernetes:
 bench:
 	tests/setup $(CACHE)
 	set -a && . $(CACHE)/environment && $(CARGO) bench --locked --bench figures
+	vm-tests/setup $(CACHE) && IRSAD_CACHE=$(CACHE) vm-tests/figures/measure
 
 clean:
 	$(CARGO) clean
