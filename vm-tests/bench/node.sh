@@ -112,8 +112,6 @@ supervise() {
 # A boot is done when systemd takes orders; kubelet and irsad may still be starting.
 node_takes_orders() { in_node "$1" systemctl is-active -q basic.target 2>/dev/null; }
 
-boot_id() { in_node "$1" cat /proc/sys/kernel/random/boot_id 2>/dev/null || true; }
-
 node_boot() {
     : >"$IRSAD_BENCH/$1/supervisor"
     # Nobody's child: a test that waits for its own children does not wait for nodes.
@@ -133,13 +131,16 @@ node_stop() {
     wait_for 60 is_down "$1"
 }
 
-has_booted_since() { [[ $(boot_id "$1") != "$2" ]] && node_takes_orders "$1"; }
+has_new_supervisor() { [[ -s $IRSAD_BENCH/$1/supervisor && $(cat "$IRSAD_BENCH/$1/supervisor") != "$2" ]]; }
 
+# Nothing enters the node before the old boot is over: systemd stops all processes at the end of one, a stopped nsenter reaps
+# nobody, and the kernel waits for it.
 node_reboot() {
     local before
-    before=$(boot_id "$1")
+    before=$(cat "$IRSAD_BENCH/$1/supervisor")
     in_node "$1" systemctl reboot
-    wait_for 60 has_booted_since "$1" "$before"
+    wait_for 60 has_new_supervisor "$1" "$before"
+    wait_for 30 node_takes_orders "$1"
 }
 
 node_power_off() {
