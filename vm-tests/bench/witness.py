@@ -99,6 +99,7 @@ class Witness:
         self.given = given
         self.api = ApiServer(given.server, given.kubeconfig)
         self.tokens = []
+        self.writing = threading.Lock()
         self.report = {
             "minted": 0, "accepted": 0, "refused": [], "no_answer": 0, "outside_accepted": 0,
             "forged_accepted": 0, "forged_refused": 0, "issuers": [], "starts": [],
@@ -116,6 +117,8 @@ class Witness:
                 start = f"{folder.name} since {fields.split()[19]}"
                 if start not in self.report["starts"]:
                     self.report["starts"].append(start)
+                    # At once: a round may last while a server that stops answers nothing.
+                    self.write()
 
     def watch_starts(self, stop):
         while not stop.wait(0.1):
@@ -174,8 +177,9 @@ class Witness:
 
     def write(self):
         new = pathlib.Path(f"{self.given.report}.new")
-        new.write_text(json.dumps(self.report, indent=1))
-        os.replace(new, self.given.report)
+        with self.writing:
+            new.write_text(json.dumps(self.report, indent=1))
+            os.replace(new, self.given.report)
 
 
 def main():
