@@ -1,7 +1,8 @@
 # User-data on the nodes of a bench. Sourced in a bench.
 #
 #   image_install NODE               installs the package under test with cloud-init/image-build, into a node that is not booted
-#   user_data NODE FILE < KUBEADM    gives the node FILE of cloud-init/ as its user-data (NoCloud): with the names of this bench, and
+#   seed NODE < USER-DATA            gives the node its user-data (NoCloud)
+#   user_data NODE FILE < KUBEADM    gives it FILE of cloud-init/, with the names of this bench, and
 #                                    with KUBEADM in place of the kubeadm configuration that is the reader's to change
 #   join_configuration NODE          prints the kubeadm configuration with which NODE joins n1's cluster as a control-plane node
 #   machine NODE FILE < KUBEADM      all of it: a machine of that image, with that user-data, switched on
@@ -29,11 +30,15 @@ ssh_genkeytypes: []
 YAML
 }
 
-user_data() {
+seed() {
     local seed
     seed=$(node_root "$1")/var/lib/cloud/seed/nocloud
     mkdir -p "$seed"
     printf 'instance-id: i-%s\nlocal-hostname: %s\n' "$1" "$1" >"$seed/meta-data"
+    cat >"$seed/user-data"
+}
+
+user_data() {
     "$IRSAD_TEST_PYTHON" -c '
 import sys, yaml
 path, bucket = sys.argv[1:]
@@ -43,7 +48,8 @@ files = {file["path"]: file for file in data["write_files"]}
 irsad = files["/etc/irsad/irsad.yaml"]
 irsad["content"] = irsad["content"].replace("prod-1-oidc", bucket).replace("prod-1", "vm-test")
 files["/etc/kubernetes/kubeadm.yaml"]["content"] = sys.stdin.read()
-print("#cloud-config\n" + yaml.safe_dump(data))' "$CLOUD_INIT/$2" "$AWS_BUCKET" >"$seed/user-data"
+print("#cloud-config\n" + yaml.safe_dump(data))' "$CLOUD_INIT/$2" "$AWS_BUCKET" |
+        seed "$1"
 }
 
 machine() {

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Action, Desired, Evidence, KeyKeeping, NodeFacts, Plan, RestartPolicy, keys::Keys};
+use super::{Action, Desired, Evidence, KeyKeeping, NodeFacts, Plan, RestartPolicy, keys::Keys, kops};
 use crate::model::{
     file::{Digest, ExpectedFile},
     key::PublicKey,
@@ -237,6 +237,14 @@ fn restore_manifest(facts: &RestoreFacts, proven: &Proven, outcome: &mut Restora
 /// Somebody wrote the manifest anew: only our flags are put back into it.
 fn restore_flags(facts: &RestoreFacts, proven: &Proven, found: (&Manifest, &Digest), outcome: &mut Restoration) {
     let (manifest, digest) = found;
+    let ours = proven.issuers.first().map(String::as_str).unwrap_or_default();
+    if let Some(issuer) = kops::its_issuer(manifest, ours) {
+        let path = proven.manifest.display();
+        outcome
+            .notices
+            .push(format!("{path} is left as kops wrote it: kops publishes the documents of {issuer} itself"));
+        return;
+    }
     let (wanted, why) = match signs_with_the_proven_key(facts, proven, manifest) {
         true => (proven_flags(proven, manifest), "it was written anew without them"),
         // What signs now may not be public yet, so it does not sign as us; tokens that are out stay accepted.
@@ -404,6 +412,17 @@ mod tests {
         facts.manifest = whole(&manifest(&["https://new.example", OLD]));
         let restored = Manifest::parse(new_text(&restore(&facts)).as_bytes()).expect("a manifest");
         assert_eq!(restored.issuers(), [OURS, OLD, "https://new.example"]);
+    }
+
+    #[test]
+    fn manifest_of_a_kops_that_publishes_itself_is_left_as_it_is() {
+        let bucket = "https://discovery.s3.eu-west-1.amazonaws.com/prod-1.example.com";
+        let mut facts = facts();
+        let kubeadm = manifest(&[bucket, OLD]);
+        facts.manifest =
+            whole(&kubeadm.replace("/etc/kubernetes/pki/sa.", "/srv/kubernetes/kube-apiserver/service-account."));
+        let expected = format!("{MANIFEST} is left as kops wrote it: kops publishes the documents of {bucket} itself");
+        assert_eq!(sentences(&restore(&facts)), [expected]);
     }
 
     #[test]
