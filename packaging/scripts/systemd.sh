@@ -21,7 +21,13 @@ reload_systemd() {
 
 # Only irsad itself. --no-block: its first pass may wait for a network, the package manager must not.
 restart_irsad_if_it_runs() {
-    if systemd_runs; then
-        systemctl --no-block try-restart irsad.service || :
+    systemd_runs || return 0
+    code=0
+    /usr/bin/irsad check-config >/dev/null 2>&1 || code=$?
+    # The process that runs works with the configuration of before; a new one would end, and nobody would watch a change that is open.
+    if [ "$code" = 2 ]; then
+        echo 'irsad: not restarted, the configuration has mistakes (irsad check-config); mend it, then systemctl restart irsad'
+        return 0
     fi
+    systemctl --no-block try-restart irsad.service || :
 }
