@@ -17,6 +17,12 @@ stop_and_disable() {
     done
 }
 
+# For the next boot, which is no longer irsad's: an irsad that is installed again later must not put back an issuer that was taken
+# out meanwhile. With it go the copies of the private key.
+forget_proven() {
+    rm -rf /var/lib/irsad/proven.json /var/lib/irsad/proven
+}
+
 # Nothing is said where irsad was never set up.
 say_what_stays() {
     [ -d /var/lib/irsad ] || return 0
