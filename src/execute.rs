@@ -135,6 +135,9 @@ fn remember_proven(root: &Root, proven: &Proven, manifest: &str) -> anyhow::Resu
     if proven.keeps_keys {
         copy(root, &proven.verifying_keys, &memory::proven(&proven.verifying_keys))?;
         copy(root, &proven.signing_key, &memory::proven(&proven.signing_key))?;
+    } else {
+        root.remove_own(&memory::proven(&proven.signing_key))?;
+        root.remove_own(&memory::proven(&proven.verifying_keys))?;
     }
     remember(root, memory::PROVEN, proven)
 }
