@@ -31,6 +31,7 @@ pub fn observe_restore(root: &Root) -> RestoreFacts {
     };
     RestoreFacts {
         change: memory(root, remembered::CHANGE),
+        refused: memory(root, remembered::REFUSED_CHANGE),
         running: running(root),
         manifest: manifest.0,
         manifest_copy: manifest.1,

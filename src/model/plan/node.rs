@@ -100,6 +100,7 @@ impl<'a> Edit<'a> {
         if self.flags_are_right && self.keys_are_current(evidence) {
             return self.check_process(evidence, node, plan);
         }
+        self.forget_what_a_person_took_back(evidence, node, plan);
         if self.mention_refusal(node, plan) {
             return;
         }
@@ -227,6 +228,21 @@ impl<'a> Edit<'a> {
             plan.next_check = plan.next_check.min(WAITING_INTERVAL);
         }
         kubeadm::persist(self.desired, self.found, node, is_proven, plan);
+    }
+
+    /// Where manifests are left to people, flags that one took out must not come back by a boot: other API servers may not accept
+    /// our issuer.
+    fn forget_what_a_person_took_back(&self, evidence: &Evidence, node: &NodeFacts, plan: &mut Plan) {
+        let is_left_to_people = self.desired.restart != RestartPolicy::Rolling
+            || node.api_servers.present().is_some_and(|servers| servers.len() > 1);
+        let runs_without_us = !self.flags_are_right
+            && evidence.signs_as().is_some_and(|issuer| {
+                issuer != self.desired.issuer.as_str()
+                    && self.found.issuers().first().is_some_and(|first| first == issuer)
+            });
+        if let (true, true, Probe::Present(proven)) = (is_left_to_people, runs_without_us, &node.proven) {
+            plan.actions.push(Action::ForgetProven(proven.clone()));
+        }
     }
 
     /// Whether this change failed before; then a person is told.

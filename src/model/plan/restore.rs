@@ -14,7 +14,7 @@ use crate::model::{
     file::{Digest, ExpectedFile},
     key::PublicKey,
     manifest::{self, APPLIED_ANNOTATION, Manifest},
-    memory::{self, Change, Proven, Version1},
+    memory::{self, Change, Proven, RefusedChange, Version1},
     probe::{Probe, sentence},
 };
 
@@ -89,6 +89,8 @@ pub struct RestoreFacts {
     pub proven: Probe<Proven>,
     /// A change that was not proven yet.
     pub change: Probe<Change>,
+    /// A change that failed or that somebody has undone.
+    pub refused: Probe<RefusedChange>,
     /// A process that may use or write the files right now.
     pub running: Option<String>,
     /// The manifest.
@@ -184,10 +186,34 @@ pub fn restore(facts: &RestoreFacts) -> Restoration {
 /// Key files that are gone or torn. One with another key in it is somebody's will: the daemon tells what it means. The public
 /// half first: stopping in between leaves no key that signs and is not accepted.
 fn restore_keys(facts: &RestoreFacts, proven: &Proven, outcome: &mut Restoration) {
-    let verifying_copy = facts.verifying_copy.present().is_some_and(|keys| kids(keys) == proven.kids);
+    if !stays_a_pair(facts, proven) {
+        return outcome.needs_a_person.push(format!(
+            "one of {} and {} was replaced and the other is missing or incomplete, and what kube-apiserver proved is no pair with the \
+             new one (nothing written): put the missing half of the new key there",
+            proven.signing_key.display(),
+            proven.verifying_keys.display()
+        ));
+    }
+    // Keys of other files that the manifest names come after those of this one.
+    let verifying_copy = facts.verifying_copy.present().map(|keys| kids(keys));
+    let verifying_copy = verifying_copy.is_some_and(|copy| !copy.is_empty() && proven.kids.starts_with(&copy));
     restore_copy(&facts.verifying_keys, &proven.verifying_keys, verifying_copy, Some(0o644), outcome);
     let signing_copy = facts.signing_copy.present().is_some_and(|key| key.kid().as_str() == proven.signing_kid);
     restore_copy(&facts.signing_key, &proven.signing_key, signing_copy, Some(0o600), outcome);
+}
+
+/// Whether the half that is put back fits the one that is there: else kube-apiserver would refuse the tokens that it signs.
+fn stays_a_pair(facts: &RestoreFacts, proven: &Proven) -> bool {
+    let accepted = |kid: &str, keys: &[PublicKey]| keys.iter().any(|key| key.kid().as_str() == kid);
+    match (&facts.signing_key, &facts.verifying_keys) {
+        (FileState::Whole(key, _), FileState::Absent | FileState::Torn(_)) => {
+            facts.verifying_copy.present().is_none_or(|copy| accepted(key.kid().as_str(), copy))
+        }
+        (FileState::Absent | FileState::Torn(_), FileState::Whole(keys, _)) => accepted(&proven.signing_kid, keys),
+        (FileState::Whole(..) | FileState::Unknown(_), FileState::Whole(..) | FileState::Unknown(_))
+        | (FileState::Absent | FileState::Torn(_), FileState::Absent | FileState::Torn(_) | FileState::Unknown(_))
+        | (FileState::Unknown(_), FileState::Absent | FileState::Torn(_)) => true,
+    }
 }
 
 /// Puts the copy back where the file is gone or torn.
@@ -225,6 +251,19 @@ fn restore_manifest(facts: &RestoreFacts, proven: &Proven, outcome: &mut Restora
             outcome.notices.push(format!("{} is left as change {} has it", path.display(), change.applied));
             return;
         }
+        Probe::Unknown(why) => return outcome.needs_a_person.push(why.clone()),
+    }
+    match &facts.refused {
+        // Nobody would roll it back here.
+        Probe::Present(refused) if proven.applied.as_ref().is_none_or(|applied| *applied == refused.applied) => {
+            let said =
+                format!("{} is left as it is: change {} failed ({})", path.display(), refused.applied, refused.reason);
+            return match facts.manifest {
+                FileState::Whole(..) | FileState::Absent => outcome.notices.push(said),
+                FileState::Torn(_) | FileState::Unknown(_) => outcome.needs_a_person.push(said),
+            };
+        }
+        Probe::Present(_) | Probe::Absent => {}
         Probe::Unknown(why) => return outcome.needs_a_person.push(why.clone()),
     }
     if let FileState::Whole(found, digest) = &facts.manifest {
@@ -360,6 +399,7 @@ mod tests {
         RestoreFacts {
             proven: Probe::Present(proven()),
             change: Probe::Absent,
+            refused: Probe::Absent,
             running: None,
             manifest: whole(&manifest(&[OURS, OLD])),
             manifest_copy: Probe::Present(Digest(proven().manifest_digest)),
@@ -534,5 +574,49 @@ mod tests {
         assert_eq!(sentences(&restore(&facts)), [format!("{MANIFEST} is left as change 1-0123456789ab has it")]);
         facts.change = Probe::Unknown("no JSON".to_owned());
         assert_eq!(sentences(&restore(&facts)), ["no JSON"]);
+    }
+
+    #[test]
+    fn change_that_failed_or_was_undone_does_not_come_back_by_a_boot() {
+        let refused: RefusedChange =
+            serde_json::from_str(include_str!("../../../tests/fixtures/formats/refused-change-v1.json"))
+                .expect("a refusal");
+        let applied = refused.applied.clone();
+        for (known, text) in [(Some(applied.clone()), manifest(&[OLD])), (None, manifest(&[OLD]))] {
+            let mut facts = RestoreFacts { refused: Probe::Present(refused.clone()), ..facts() };
+            facts.proven = Probe::Present(Proven { applied: known, ..proven() });
+            facts.manifest = whole(&text);
+            assert_eq!(restore(&facts).put_back, []);
+            facts.manifest = torn();
+            let outcome = restore(&facts);
+            assert_eq!((outcome.put_back.len(), outcome.needs_a_person.len()), (0, 1));
+        }
+        let mut another = RestoreFacts { refused: Probe::Present(refused), ..facts() };
+        another.proven = Probe::Present(Proven { applied: Some("1-ffffffffffff".to_owned()), ..proven() });
+        another.manifest = whole(&manifest(&[OLD]));
+        assert_eq!(restore(&another).put_back.len(), 1, "the refusal of another change holds this one up");
+    }
+
+    #[test]
+    fn half_of_the_old_pair_never_joins_half_of_a_new_one() {
+        let digest = Digest::of(b"new");
+        let new_key =
+            RestoreFacts { signing_key: FileState::Whole(key(2), digest.clone()), verifying_keys: torn(), ..facts() };
+        let new_public =
+            RestoreFacts { signing_key: torn(), verifying_keys: FileState::Whole(vec![key(2)], digest), ..facts() };
+        for facts in [new_key, new_public] {
+            let outcome = restore(&facts);
+            assert!(outcome.put_back.iter().all(|file| file.path == Path::new(MANIFEST)), "{outcome:?}");
+            assert_eq!(outcome.needs_a_person.len(), 1, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_a_second_verification_file_do_not_keep_the_first_from_coming_back() {
+        let mut kids = proven().kids;
+        kids.push(key(2).kid().to_string());
+        let proven = Probe::Present(Proven { kids, ..proven() });
+        let outcome = restore(&RestoreFacts { proven, verifying_keys: torn(), ..facts() });
+        assert_eq!((outcome.put_back.len(), outcome.needs_a_person.len()), (1, 0), "{outcome:?}");
     }
 }

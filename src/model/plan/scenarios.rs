@@ -352,6 +352,7 @@ impl World {
         let facts = RestoreFacts {
             proven: probe(self.proven.clone()),
             change: probe(self.change.clone()),
+            refused: probe(self.refused.clone()),
             running: None,
             manifest: self.parsed().map_or(FileState::Absent, |found| {
                 let digest = whole(found.text().as_bytes());
@@ -1113,6 +1114,26 @@ fn nothing_is_put_back_at_boot_where_the_manifest_is_left_to_a_person() {
     world.converge(&desired());
     world.converge(&Desired { restart: RestartPolicy::Never, ..desired() });
     assert_eq!(world.proven, None);
+}
+
+#[test]
+fn manifest_that_a_person_has_put_back_stays_so_over_a_boot() {
+    type Case = (&'static str, fn(&mut World, &mut Desired));
+    let cases: [Case; 3] = [
+        ("several API servers", |world, _| world.api_servers = 3),
+        ("opportunistic", |_, desired| desired.restart = RestartPolicy::Opportunistic),
+        ("never", |_, desired| desired.restart = RestartPolicy::Never),
+    ];
+    for (what, change) in cases {
+        let (mut world, mut desired) = (World::of_kubeadm(), desired());
+        world.converge(&desired);
+        change(&mut world, &mut desired);
+        world.manifest = Some(MANIFEST.to_owned());
+        world.start();
+        world.converge(&desired);
+        world.boot();
+        assert_eq!(world.manifest.as_deref(), Some(MANIFEST), "{what}");
+    }
 }
 
 #[test]
