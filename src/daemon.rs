@@ -137,6 +137,7 @@ impl Irsad {
                 Err(error) => tracing::warn!("cannot clean up {folder}: {error:#}"),
             }
         }
+        remember_region(&root, &settings);
         Ok(Self { _lock: Some(lock), ..Self::onlooker(root, settings)? })
     }
 
@@ -371,6 +372,17 @@ impl Irsad {
                 }
             }
         }
+    }
+}
+
+/// For a start at which the instance does not tell it.
+fn remember_region(root: &Root, settings: &Settings) {
+    let Some(region) = &settings.aws.region else { return };
+    let kept = root
+        .make_folder(Path::new(memory::FOLDER), 0o700)
+        .and_then(|()| root.replace_own(Path::new(memory::REGION), format!("{region}\n").as_bytes(), 0o600).map(drop));
+    if let Err(error) = kept {
+        tracing::warn!("cannot keep the region: {error:#}");
     }
 }
 

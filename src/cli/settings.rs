@@ -9,6 +9,7 @@ use crate::{
     aws,
     config::{Distribution, Inputs, Settings},
     host::Root,
+    model::{memory, region::Region},
 };
 
 use super::Global;
@@ -39,14 +40,17 @@ fn drop_ins(global: &Global) -> PathBuf {
 pub(super) async fn load(global: &Global) -> anyhow::Result<Settings> {
     let root = root(global)?;
     let inputs = read(global, &root)?;
-    let region = if inputs.needs_region() {
-        // Not a mistake of the configuration: the instance may answer next time, and the daemon is started again.
-        Some(aws::region_from_instance().await.context("aws.region is not set")?)
-    } else {
-        None
-    };
+    let region = if inputs.needs_region() { Some(region(&root).await?) } else { None };
     let settings = inputs.settle(region, || distribution(&root)).map_err(|mistakes| Unusable(mistakes.to_string()))?;
     Ok(settings)
+}
+
+/// The instance's region; the one that it told last where it does not answer. An open change must be followed without a network.
+async fn region(root: &Root) -> anyhow::Result<Region> {
+    let told = aws::region_from_instance().await;
+    let known = || text(root, Path::new(memory::REGION)).ok().flatten()?.trim().parse().ok();
+    // Not a mistake of the configuration: the instance may answer next time, and the daemon is started again.
+    told.or_else(|error| known().ok_or(error)).context("aws.region is not set")
 }
 
 fn read(global: &Global, root: &Root) -> anyhow::Result<Inputs> {

@@ -156,7 +156,8 @@ pub enum Keys {
 pub enum Restart {
     /// `rolling`: yes, when it is safe.
     Rolling,
-    /// `opportunistic`: only when it restarts anyway. In this version as `never`.
+    /// `opportunistic`: only when it restarts anyway; in this version that is a
+    /// boot, before which what was proven is put back.
     Opportunistic,
     /// `never`: no.
     Never,

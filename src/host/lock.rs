@@ -11,7 +11,7 @@ use nix::{
     errno::Errno,
     fcntl::{self, FcntlArg, OFlag},
     libc,
-    sys::stat::Mode,
+    sys::stat::{self, Mode},
 };
 use thiserror::Error;
 
@@ -75,6 +75,8 @@ impl Lock {
             }
             Err(errno) => return Err(failed(errno.into())),
         }
+        // Whatever the umask: anybody may ask who holds it.
+        stat::fchmod(&file, mode).map_err(|errno| failed(errno.into()))?;
         file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(failed)?;
         Ok(Self { file })
     }
@@ -138,6 +140,8 @@ fn pid(holder: Option<u32>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -153,6 +157,8 @@ mod tests {
         for _ in 0..2 {
             let lock = Lock::take(&root, path).expect("free");
             let pid = Some(process::id());
+            let mode = std::fs::metadata(root.locate(path).expect("a path")).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o644, "not everybody may ask who holds it");
             assert_eq!(Lock::holder(&root, path).expect("asked"), Some(Holder { pid }));
             let refused = Lock::take(&root, path).map(drop).map_err(|error| error.to_string());
             let sentence = format!(

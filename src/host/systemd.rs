@@ -16,6 +16,9 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, layer::SubscriberExt, 
 /// Beginnings of the names of crates that are heard from at `warn` only, unless asked for by a longer name.
 const QUIET_CRATES: [&str; 6] = ["aws_", "h2", "hyper", "kube", "rustls", "tower"];
 
+/// Longest status line, in characters.
+const LONGEST_STATUS: usize = 300;
+
 /// `READY=1` with a first status line: the service has started.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
@@ -52,9 +55,14 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// A line break would begin another assignment of the protocol.
+/// A line break would begin another assignment of the protocol; of a long text the beginning is enough, `irsad status` has the rest.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= LONGEST_STATUS {
+        return line;
+    }
+    let beginning: String = line.chars().take(LONGEST_STATUS).collect();
+    format!("{} … (irsad status)", beginning.rsplit_once(' ').map_or(beginning.as_str(), |(whole, _)| whole))
 }
 
 /// Why there is no log.
@@ -161,6 +169,13 @@ mod tests {
                 "STOPPING=1\nSTATUS=stopping\n",
             ]
         );
+    }
+
+    #[test]
+    fn status_of_any_length_is_one_line_that_a_person_reads() {
+        assert_eq!(one_line("all\nis  well"), "all is well");
+        let long = one_line(&"word ".repeat(200));
+        assert!(long.ends_with("word … (irsad status)") && long.chars().count() < 330, "{long}");
     }
 
     #[test]

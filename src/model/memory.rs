@@ -16,6 +16,8 @@ pub const FOLDER: &str = "/var/lib/irsad";
 pub const CHANGE: &str = "/var/lib/irsad/change.json";
 /// Digest of the manifest of the [`Change`] that was begun since the machine was switched on.
 pub const CHANGE_OF_THIS_BOOT: &str = "/run/irsad/change";
+/// Region that the instance told last, as text: at a boot its metadata may not answer yet.
+pub const REGION: &str = "/var/lib/irsad/region";
 /// See [`RefusedChange`].
 pub const REFUSED_CHANGE: &str = "/var/lib/irsad/refused-change.json";
 /// See [`PublishedKeys`].

@@ -38,6 +38,7 @@ fn image_without_api_server_publishes_to_s3_before_its_manifest_is_changed() -> 
     ];
     assert!(order.is_sorted(), "{done:#?}");
     assert!(place("create the IAM OIDC provider")? > order[3], "{done:#?}");
+    assert_eq!(machine.read("/var/lib/irsad/region")?, "eu-west-1\n");
     assert_eq!(machine.run(&["run", "--once"])?.stdout, "nothing to do\n");
     Ok(())
 }
@@ -131,5 +132,10 @@ fn region_that_the_instance_does_not_tell_is_no_mistake_of_the_configuration() -
     // Exit code 2 would keep systemd from starting the service again.
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stderr.starts_with("irsad: aws.region is not set: cannot learn the region"), "{said:?}");
+    // A boot without a network: what the instance told last is enough to follow an open change.
+    machine.write("/var/lib/irsad/region", "eu-central-1\n")?;
+    let said = machine.run(&["check-config"])?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("https://irsad-no-region.s3.eu-central-1.amazonaws.com"), "{said:?}");
     Ok(())
 }
