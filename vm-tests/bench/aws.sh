@@ -2,7 +2,8 @@
 #
 #   aws_start                    S3, IAM and STS by their real names on the bridge, with a certificate of a CA of this bench, and
 #                                instance metadata on 169.254.169.254 (moto; see aws.py). Nodes created later trust the CA
-#   aws_cut, aws_mend            S3, IAM and STS lose every packet; they answer again
+#   aws_cut [metadata]           S3, IAM and STS lose every packet; with "metadata" the instance's own service too
+#   aws_mend                     they answer again
 #   aws ARGUMENT...              prints what moto holds: aws providers | aws objects BUCKET
 #   outsider ISSUER < TOKEN      verifies a token with nothing but the issuer's URL and PyJWT; prints the claims, or why not
 #
@@ -50,7 +51,8 @@ node_trusts_aws() {
 }
 
 aws_cut() {
-    nft 'table inet cut { chain input { type filter hook input priority 0; tcp dport 443 drop; }; }'
+    local ports=443${1:+, 80}
+    nft "table inet cut { chain input { type filter hook input priority 0; tcp dport { $ports } drop; }; }"
 }
 
 aws_mend() { nft delete table inet cut; }
