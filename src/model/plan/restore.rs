@@ -291,6 +291,9 @@ fn restore_flags(facts: &RestoreFacts, proven: &Proven, found: (&Manifest, &Dige
             (accepting(proven, manifest), "its signing key is another one, so our issuer is accepted and does not sign")
         }
     };
+    if has_flags(manifest, &wanted) {
+        return;
+    }
     match manifest.with(&wanted) {
         Ok(edited) if !edited.is_changed() => {}
         Ok(edited) => outcome.put_back.push(PutBack {
@@ -302,6 +305,14 @@ fn restore_flags(facts: &RestoreFacts, proven: &Proven, found: (&Manifest, &Dige
         }),
         Err(error) => outcome.needs_a_person.push(format!("{}: {}", proven.manifest.display(), sentence(&error))),
     }
+}
+
+/// Whether only the annotation may be missing: it tells kubelet of a change, and here is none. Who writes our flags himself (kops from
+/// its cluster spec, `kubeadm upgrade`) shall find his file as he left it.
+fn has_flags(manifest: &Manifest, wanted: &manifest::Desired) -> bool {
+    manifest.issuers() == wanted.issuers
+        && wanted.jwks_uri.as_deref().is_none_or(|uri| manifest.jwks_uri() == Some(uri))
+        && wanted.api_audiences.as_deref().is_none_or(|audiences| manifest.api_audiences() == Some(audiences))
 }
 
 fn signs_with_the_proven_key(facts: &RestoreFacts, proven: &Proven, manifest: &Manifest) -> bool {
@@ -444,6 +455,13 @@ mod tests {
             [format!("put our flags back into {MANIFEST}: it was written anew without them")]
         );
         assert_eq!(outcome.put_back[0].expected, ExpectedFile::Unchanged(Digest::of(anew.as_bytes())));
+    }
+
+    #[test]
+    fn manifest_that_somebody_wrote_with_our_flags_is_left_as_it_is() {
+        let mut facts = facts();
+        facts.manifest = whole(&manifest(&[OURS, OLD]).replace("irsad/applied: ", "another/annotation: "));
+        assert_eq!(restore(&facts), Restoration::default());
     }
 
     #[test]
