@@ -10,8 +10,9 @@ if [[ -z ${IRSAD_BENCH-} ]]; then
     exec "${BASH_SOURCE[0]%/*}/enter" "$(basename "$(dirname "$(realpath "$0")")")" "$(realpath "$0")" "$@"
 fi
 
-# Standard output is for `ok` lines.
-exec 3>&1 >"$IRSAD_LOGS/log" 2>&1
+# Standard output is for `ok` lines, and standard error may be asked what it says: the trace goes its own way.
+exec 3>&1 >"$IRSAD_LOGS/log" 2>&1 4>&1
+BASH_XTRACEFD=4
 PS4='+ $SECONDS s ${BASH_SOURCE##*/}:$LINENO: '
 trap 'echo "not ok: line ${BASH_LINENO[-2]:-$LINENO} of ${0##*/}: ${FUNCNAME[0]:-} $BASH_COMMAND" >&3' ERR
 . "${BASH_SOURCE[0]%/*}/checks.sh"

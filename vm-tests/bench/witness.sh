@@ -12,6 +12,7 @@
 witness_start() {
     local root
     root=$(node_root "$1")
+    rm -f "$IRSAD_LOGS/witness.json"
     "$IRSAD_TEST_PYTHON" "${BASH_SOURCE[0]%/*}/witness.py" --kubeconfig "$root/etc/kubernetes/admin.conf" \
         --server "https://$(node_address "$1"):6443" --aws-ca "$IRSAD_BENCH/aws/ca.pem" --issuer "$AWS_ISSUER" \
         --report "$IRSAD_LOGS/witness.json" >"$IRSAD_LOGS/witness.log" 2>&1 &
