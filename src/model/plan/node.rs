@@ -118,6 +118,8 @@ impl<'a> Edit<'a> {
         match self.hindrance(facts, evidence, now, plan.published) {
             Some((why, look_again)) => {
                 plan.later.push(self.replacement());
+                // An idle look could only say that it needs a closer one.
+                plan.look_closer = look_again <= WAITING_INTERVAL;
                 plan.wait(why, look_again);
             }
             None => self.replace(evidence, now, plan),

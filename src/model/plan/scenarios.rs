@@ -883,6 +883,21 @@ fn pair_that_does_not_belong_together_is_refused_by_name() {
 }
 
 #[test]
+fn change_that_waits_is_looked_at_closely_each_time() {
+    type Case = (&'static str, fn(&mut World), bool);
+    let cases: [Case; 2] = [
+        ("kubeadm runs", |world| world.kubeadm_runs = true, true),
+        ("several API servers", |world| world.api_servers = 3, false),
+    ];
+    for (what, change, closely) in cases {
+        let mut world = World::of_kubeadm();
+        change(&mut world);
+        let plan = world.converge(&desired());
+        assert_eq!(plan.look_closer, closely, "{what}: {plan:?}");
+    }
+}
+
+#[test]
 fn restart_is_put_off_while_something_stands_against_it() {
     type Case = (&'static str, fn(&mut World, &mut Desired));
     let cases: Vec<Case> = vec![
