@@ -41,7 +41,7 @@ pub fn proven(file: &Path) -> PathBuf {
 }
 
 /// Version 1 of a file's format. Another number is refused when it is read: a later irsad wrote it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Version1;
 
