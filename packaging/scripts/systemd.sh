@@ -23,7 +23,7 @@ reload_systemd() {
 restart_irsad_if_it_runs() {
     systemd_runs || return 0
     code=0
-    /usr/bin/irsad check-config >/dev/null 2>&1 || code=$?
+    irsad check-config >/dev/null 2>&1 || code=$?
     # The process that runs works with the configuration of before; a new one would end, and nobody would watch a change that is open.
     if [ "$code" = 2 ]; then
         echo 'irsad: not restarted, the configuration has mistakes (irsad check-config); mend it, then systemctl restart irsad'

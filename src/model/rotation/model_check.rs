@@ -1,5 +1,5 @@
 //! Exhaustive check of the rules above: every order in which nodes, two leaders and a verifier that caches can act, with crashes
-//! anywhere, through adoption and rotations. What is driven is the shipped code; the model adds only the world around it.
+//! anywhere, through adoption and a rotation. What is driven is the shipped code; the model adds only the world around it.
 
 use jiff::{SignedDuration, Timestamp};
 use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model, Property};
@@ -383,7 +383,7 @@ impl Model for Cluster {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("every live token is accepted", |_, world: &World| world.every_live_token_is_accepted()),
-            Property::sometimes("two keys were replaced", |cluster: &Self, world: &World| {
+            Property::sometimes("the adopted key was replaced", |cluster: &Self, world: &World| {
                 world.keyring.keys.iter().all(|key| key.kid != kid(0) || key.state == KeyState::VerifyOnly)
                     && world.nodes.iter().all(|node| {
                         node.process.as_ref().is_some_and(|process| process.signing == kid(cluster.most_keys - 2))
@@ -436,8 +436,7 @@ impl Cluster {
 const SAFE: &str = "every live token is accepted";
 
 fn checker(cluster: Cluster) -> CheckerBuilder<Cluster> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    cluster.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures)
+    cluster.checker().threads(2).finish_when(HasDiscoveries::AnyFailures)
 }
 
 /// Every world that can be reached; none may refuse a live token, and the rotations have to come to their end.
@@ -446,12 +445,12 @@ fn assert_safe(cluster: Cluster) {
     println!("{} states", checker.unique_state_count());
     let broken = checker.discovery(SAFE).map(|path| format!("{:?}", path.into_actions()));
     assert_eq!(broken, None);
-    assert!(checker.discovery("two keys were replaced").is_some(), "the model never gets so far");
+    assert!(checker.discovery("the adopted key was replaced").is_some(), "the model never gets so far");
 }
 
 #[test]
 fn model_of_two_nodes_refuses_no_live_token() {
-    assert_safe(Cluster { nodes: 2, crashes: 1, most_keys: 4, fault: Fault::None });
+    assert_safe(Cluster { nodes: 2, crashes: 1, most_keys: 3, fault: Fault::None });
 }
 
 #[test]
@@ -465,7 +464,7 @@ fn model_notices_each_shortcut() {
         (Fault::PublishesUnconditionally, 0),
         (Fault::CommitsUnconditionally, 0),
     ] {
-        let checker = checker(Cluster { nodes: 2, crashes, most_keys: 4, fault }).spawn_dfs().join();
+        let checker = checker(Cluster { nodes: 2, crashes, most_keys: 3, fault }).spawn_dfs().join();
         println!("{fault:?}: {} states", checker.unique_state_count());
         assert!(checker.discovery(SAFE).is_some(), "{fault:?} is not noticed");
     }
