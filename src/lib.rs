@@ -15,8 +15,8 @@
 //! # Layers
 //!
 //! Imports go one way: `main → cli → daemon → observe, execute → host, store, aws, cluster → model`. `host`, `store`,
-//! `aws` and `cluster` do not know each other; `aws::s3` implements `store`'s contract. `config` is used from `daemon`
-//! upwards, and by `observe` and `execute` as [`config::Settings`]. `tests/tidy.rs` holds this.
+//! `aws` and `cluster` do not know each other; `aws::s3` and `cluster::secrets` implement `store`'s contract. `config` is
+//! used from `daemon` upwards, and by `observe` and `execute` as [`config::Settings`]. `tests/tidy.rs` holds this.
 
 pub mod aws;
 pub mod cli;

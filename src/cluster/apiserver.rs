@@ -566,12 +566,12 @@ mod tests {
     #[tokio::test]
     async fn huge_answer_is_refused_and_huge_metrics_are_read() -> Outcome<()> {
         let (fake, api) = fake(|seen| match seen.path.as_str() {
-            JWKS => Reply::Text(200, " ".repeat((1 << 20) + 1)),
+            JWKS => Reply::Text(200, " ".repeat((2 << 20) + 1)),
             _ => healthy(seen),
         })
         .await?;
         let expected = format!(
-            "https://{}/openid/v1/jwks answered with more than 1048576 bytes, which were not read; check that nothing else than kube-apiserver listens there",
+            "https://{}/openid/v1/jwks answered with more than 2097152 bytes, which were not read; check that nothing else than kube-apiserver listens there",
             fake.server
         );
         assert_eq!(api.observe(Depth::Served).await, Probe::Unknown(expected));

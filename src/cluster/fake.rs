@@ -33,6 +33,7 @@ pub(super) const TOKEN: &str = "test-bearer-token";
 pub(super) struct Seen {
     pub(super) method: Method,
     pub(super) path: String,
+    pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) body: String,
     /// How many requests for this path there were before.
@@ -137,12 +138,13 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
+    let query = head.uri.query().unwrap_or_default().to_owned();
     let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
     let this = {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = seen.iter().filter(|other| other.path == path).count();
         let body = String::from_utf8_lossy(&body).into_owned();
-        let this = Seen { method: head.method, path, headers: head.headers, body, earlier };
+        let this = Seen { method: head.method, path, query, headers: head.headers, body, earlier };
         seen.push(this.clone());
         this
     };

@@ -6,8 +6,11 @@
 mod apiserver;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fake_secrets;
 mod lines;
 mod request;
+pub mod secrets;
 
 use std::{
     error::Error,

@@ -14,8 +14,9 @@ use tracing::{Dispatch, instrument::WithSubscriber};
 use super::{ApiServer, CONNECT_LIMIT, lines::Lines};
 use crate::model::probe::sentence;
 
-/// Largest answer that is kept in memory, in bytes. A JWKS of 100 keys has 60 kB.
-const LARGEST_ANSWER_BYTES: usize = 1 << 20;
+/// Largest answer that is kept in memory, in bytes. A JWKS of 100 keys has 60 kB; a Secret of 1 MiB, the largest that there
+/// can be, has 1.4 MB as JSON.
+const LARGEST_ANSWER_BYTES: usize = 2 << 20;
 
 /// Largest answer that is looked through line by line, in bytes. A large cluster's metrics have some 30 MB.
 const LARGEST_LISTING_BYTES: usize = 256 << 20;
@@ -227,25 +228,33 @@ impl Answer {
 
 const JSON: &str = "application/json";
 
+/// Names and annotations of the objects in a list, without the objects (Kubernetes API concepts, "Fetching metadata").
+const LIST_OF_METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
 /// One request, complete.
 struct Question<'a> {
     method: Method,
     path: &'a str,
+    accept: &'static str,
     content_type: &'static str,
     body: Vec<u8>,
 }
 
 impl<'a> Question<'a> {
+    /// Any media type is taken: `/openid/v1/jwks` answers 406 to `application/json`, which it is not called.
     fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, content_type: JSON, body: Vec::new() }
+        Self { method: Method::GET, path, accept: "*/*", content_type: JSON, body: Vec::new() }
     }
 
-    /// Any media type is taken: `/openid/v1/jwks` answers 406 to `application/json`, which it is not called.
+    fn write(method: Method, path: &'a str, content_type: &'static str, json: &serde_json::Value) -> Self {
+        Self { method, content_type, body: json.to_string().into_bytes(), ..Self::get(path) }
+    }
+
     fn request(self) -> Result<Request<Body>, http::Error> {
         Request::builder()
             .method(self.method)
             .uri(self.path)
-            .header(header::ACCEPT, "*/*")
+            .header(header::ACCEPT, self.accept)
             .header(header::CONTENT_TYPE, self.content_type)
             .body(Body::from(self.body))
     }
@@ -257,16 +266,24 @@ impl ApiServer {
         self.ask(Question::get(path)).await
     }
 
+    /// The answer to GET of a list, with the metadata of its objects only: what the objects hold never leaves the server.
+    pub(super) async fn get_metadata(&self, path: &str) -> Result<Answer, NoAnswer> {
+        self.ask(Question { accept: LIST_OF_METADATA, ..Question::get(path) }).await
+    }
+
     /// The answer to POST of a JSON object.
     pub(super) async fn post(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
-        let body = json.to_string().into_bytes();
-        self.ask(Question { method: Method::POST, path, content_type: JSON, body }).await
+        self.ask(Question::write(Method::POST, path, JSON, json)).await
+    }
+
+    /// The answer to PUT of a JSON object, whole.
+    pub(super) async fn put(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
+        self.ask(Question::write(Method::PUT, path, JSON, json)).await
     }
 
     /// The answer to PATCH with a JSON merge patch (RFC 7396).
     pub(super) async fn merge_patch(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
-        let body = json.to_string().into_bytes();
-        self.ask(Question { method: Method::PATCH, path, content_type: "application/merge-patch+json", body }).await
+        self.ask(Question::write(Method::PATCH, path, "application/merge-patch+json", json)).await
     }
 
     async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {

@@ -267,16 +267,12 @@ fn flush(folder: &Path) -> Result<(), Obstacle> {
 }
 
 #[cfg(test)]
-#[path = "../../tests/contract/store.rs"]
-mod contract;
-
-#[cfg(test)]
 mod tests {
     use std::{error::Error, os::unix::fs::symlink};
 
     use tempfile::TempDir;
 
-    use super::*;
+    use super::{super::contract, *};
 
     /// A root and the store `/srv/oidc` below it.
     fn store() -> (TempDir, FileStore) {

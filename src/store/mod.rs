@@ -18,7 +18,7 @@ pub const CONTENT_TYPE: &str = "application/json";
 pub const CACHE_CONTROL: &str = "public, max-age=300";
 
 /// One stored object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Object {
     /// The bytes as stored.
     pub body: Vec<u8>,
@@ -26,7 +26,14 @@ pub struct Object {
     pub version: Version,
 }
 
-/// Names one state of one object: an ETag, or a hash of the bytes. Only good for [`Condition::Unchanged`].
+/// The body may be a private key: only its length is shown.
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object").field("bytes", &self.body.len()).field("version", &self.version).finish()
+    }
+}
+
+/// Names one state of one object: an ETag, a resourceVersion, or a hash of the bytes. Only good for [`Condition::Unchanged`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(pub String);
 
@@ -67,7 +74,8 @@ pub trait Store: fmt::Display {
     /// Could not be asked, not allowed, or larger than [`LARGEST_OBJECT_BYTES`]. Nothing is known then.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Object>, StoreError>>;
 
-    /// Writes the whole object, served as [`CONTENT_TYPE`] with [`CACHE_CONTROL`], if `condition` holds at that moment.
+    /// Writes the whole object if `condition` holds at that moment. A store for the world serves it as [`CONTENT_TYPE`] with
+    /// [`CACHE_CONTROL`].
     ///
     /// # Errors
     /// [`StoreError::Conflict`] where it does not hold: nothing was written. Any other error leaves the old object or the
@@ -80,3 +88,7 @@ pub trait Store: fmt::Display {
     /// Could not be asked.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<String>, StoreError>>;
 }
+
+#[cfg(test)]
+#[path = "../../tests/contract/store.rs"]
+pub(crate) mod contract;

@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod evidence;
 mod irsad;
+mod keyring_secrets;
 mod kubernetes;
 mod outsider;
 mod quickstart;
