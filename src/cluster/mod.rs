@@ -8,6 +8,7 @@ mod apiserver;
 mod fake;
 #[cfg(test)]
 mod fake_secrets;
+pub mod lease;
 mod lines;
 mod request;
 pub mod secrets;

@@ -4,6 +4,7 @@
 
 pub mod checks;
 pub mod discovery;
+pub mod election;
 pub mod file;
 pub mod issuer;
 pub mod jwks;

@@ -11,6 +11,7 @@ mod evidence;
 mod irsad;
 mod keyring_secrets;
 mod kubernetes;
+mod lease;
 mod outsider;
 mod quickstart;
 mod refusals;
