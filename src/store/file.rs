@@ -1,4 +1,4 @@
-//! A folder as a store, for a web server that shows it to the world.
+//! A folder as a store: for a web server that shows it to the world, or for private objects of this node.
 //!
 //! Conditional writes hold among irsad processes of this machine: they take a lock on the folder. Others that write there
 //! are noticed by the hash of what they leave, up to the moment of the rename.
@@ -26,14 +26,40 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// Name of a file that is being made. Web servers do not list dot-files, and [`FileStore::list`] does not either.
 const STAGED_PREFIX: &str = ".irsad-staged-";
 
-/// Objects as files (0644) below one folder (0755), which is made by the first write.
+/// Objects as files below one folder, which is made by the first write.
 ///
-/// No symbolic link is followed below the root, so that nothing outside the folder is ever served or written.
+/// Public ones are readable by everyone (0644, folders 0755), private ones by irsad's user alone (0600, folders 0700); what
+/// is there and open to others is then refused, because somebody may know it. No symbolic link is followed below the root, so
+/// that nothing outside the folder is ever served or written.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     root: PathBuf,
     folder: PathBuf,
+    readers: Readers,
     patience: Duration,
+}
+
+/// Who may read the objects.
+#[derive(Debug, Clone, Copy)]
+enum Readers {
+    Everyone,
+    OwnUser,
+}
+
+impl Readers {
+    fn folder_mode(self) -> u32 {
+        match self {
+            Self::Everyone => 0o755,
+            Self::OwnUser => 0o700,
+        }
+    }
+
+    fn file_mode(self) -> u32 {
+        match self {
+            Self::Everyone => 0o644,
+            Self::OwnUser => 0o600,
+        }
+    }
 }
 
 /// What is in the way of a file.
@@ -47,6 +73,12 @@ enum Obstacle {
     NotRegular(PathBuf),
     #[error("{} is larger than {LARGEST_OBJECT_BYTES} bytes", .0.display())]
     TooLarge(PathBuf),
+    #[error(
+        "{} is open to other users and private keys lie there; see who may have read them, then take the permissions away: chmod go= {}",
+        .0.display(),
+        .0.display()
+    )]
+    Open(PathBuf),
     #[error("{0:?} has an empty or dot segment")]
     Key(String),
     #[error("another irsad has held the lock on {} all the time", .0.display())]
@@ -56,11 +88,17 @@ enum Obstacle {
 }
 
 impl FileStore {
-    /// The folder `folder`, an absolute path below `root` (`/` on a running host). Nothing is read or made yet.
+    /// The folder `folder` with private objects, otherwise as [`FileStore::new`].
+    pub fn private(root: &Path, folder: &Path) -> Self {
+        Self { readers: Readers::OwnUser, ..Self::new(root, folder) }
+    }
+
+    /// The folder `folder` with public objects, an absolute path below `root` (`/` on a running host). Nothing is read or
+    /// made yet.
     pub fn new(root: &Path, folder: &Path) -> Self {
         let below = |component: &Component<'_>| matches!(component, Component::Normal(_));
         let folder = root.join(folder.components().filter(below).collect::<PathBuf>());
-        Self { root: root.to_owned(), folder, patience: LOCK_PATIENCE }
+        Self { root: root.to_owned(), folder, readers: Readers::Everyone, patience: LOCK_PATIENCE }
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, Obstacle> {
@@ -79,7 +117,7 @@ impl FileStore {
             Some(found) if found.is_symlink() => return Err(Obstacle::Link(path)),
             Some(found) if !found.is_file() => return Err(Obstacle::NotRegular(path)),
             Some(found) if found.len() > LARGEST_OBJECT_BYTES => return Err(Obstacle::TooLarge(path)),
-            Some(_) => (),
+            Some(found) => self.check_readers(&path, &found)?,
         }
         let mut body = Vec::new();
         let read = File::open(&path).and_then(|file| file.take(LARGEST_OBJECT_BYTES + 1).read_to_end(&mut body));
@@ -101,7 +139,7 @@ impl FileStore {
     /// Whether `folder` is there, through no link.
     fn has_folder(&self, folder: &Path) -> Result<bool, Obstacle> {
         for folder in self.folders(folder) {
-            if !is_folder(folder)? {
+            if !self.is_folder(folder)? {
                 return Ok(false);
             }
         }
@@ -110,15 +148,35 @@ impl FileStore {
 
     fn make_folder(&self, folder: &Path) -> Result<(), Obstacle> {
         for folder in self.folders(folder) {
-            if !is_folder(folder)? {
+            if !self.is_folder(folder)? {
                 let io = |error| Obstacle::Io(folder.to_owned(), error);
-                DirBuilder::new().mode(0o755).create(folder).map_err(io)?;
-                // A web server of another user has to read it, whatever our umask is.
-                fs::set_permissions(folder, Permissions::from_mode(0o755)).map_err(io)?;
+                let readers = if folder.starts_with(&self.folder) { self.readers } else { Readers::Everyone };
+                DirBuilder::new().mode(readers.folder_mode()).create(folder).map_err(io)?;
+                // A web server of another user has to read what is public, whatever our umask is.
+                fs::set_permissions(folder, Permissions::from_mode(readers.folder_mode())).map_err(io)?;
                 flush(folder.parent().unwrap_or(&self.root))?;
             }
         }
         Ok(())
+    }
+
+    fn is_folder(&self, folder: &Path) -> Result<bool, Obstacle> {
+        match look(folder)? {
+            None => Ok(false),
+            Some(found) if found.is_symlink() => Err(Obstacle::Link(folder.to_owned())),
+            Some(found) if found.is_dir() => self.check_readers(folder, &found).map(|()| true),
+            Some(_) => Err(Obstacle::NotFolder(folder.to_owned())),
+        }
+    }
+
+    /// Refuses what others may read or write where the store is private.
+    fn check_readers(&self, path: &Path, found: &fs::Metadata) -> Result<(), Obstacle> {
+        match self.readers {
+            Readers::OwnUser if path.starts_with(&self.folder) && found.permissions().mode() & 0o077 != 0 => {
+                Err(Obstacle::Open(path.to_owned()))
+            }
+            Readers::OwnUser | Readers::Everyone => Ok(()),
+        }
     }
 
     /// The lock, free again when the file is closed, also by a kill.
@@ -151,7 +209,7 @@ impl FileStore {
             // Left by a killed run: only one process has the lock.
             _ => (),
         }
-        let put = write_new(&staged, body).and_then(|()| fs::rename(&staged, &path));
+        let put = write_new(&staged, body, self.readers.file_mode()).and_then(|()| fs::rename(&staged, &path));
         if let Err(error) = put {
             // The error is what a person must see; what is left over goes with the next write.
             let _ = fs::remove_file(&staged);
@@ -245,19 +303,10 @@ fn look(path: &Path) -> Result<Option<fs::Metadata>, Obstacle> {
     }
 }
 
-fn is_folder(path: &Path) -> Result<bool, Obstacle> {
-    match look(path)? {
-        None => Ok(false),
-        Some(found) if found.is_symlink() => Err(Obstacle::Link(path.to_owned())),
-        Some(found) if found.is_dir() => Ok(true),
-        Some(_) => Err(Obstacle::NotFolder(path.to_owned())),
-    }
-}
-
-fn write_new(path: &Path, body: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-    // A web server of another user has to read it, whatever our umask is.
-    file.set_permissions(Permissions::from_mode(0o644))?;
+fn write_new(path: &Path, body: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // A web server of another user has to read what is public, whatever our umask is.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(body)?;
     file.sync_all()
 }
@@ -314,6 +363,41 @@ mod tests {
         for (path, mode) in [("", 0o755), ("openid", 0o755), ("openid/v1/jwks", 0o644)] {
             let found = fs::metadata(store.folder.join(path)).expect("there").permissions().mode() & 0o7777;
             assert_eq!(found, mode, "{path}");
+        }
+    }
+
+    /// The same folder with private objects.
+    fn private(store: FileStore) -> FileStore {
+        FileStore { readers: Readers::OwnUser, ..store }
+    }
+
+    #[tokio::test]
+    async fn private_objects_are_readable_by_their_own_user_only() {
+        let (_root, store) = store();
+        let store = private(store);
+        contract::holds(&store).await;
+        for (path, mode) in [("", 0o700), ("openid", 0o700), ("openid/v1/jwks", 0o600), ("..", 0o755)] {
+            let found = fs::metadata(store.folder.join(path)).expect("there").permissions().mode() & 0o7777;
+            assert_eq!(found, mode, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn private_object_that_others_may_read_is_refused() {
+        for (path, mode) in [("", 0o750), ("keys", 0o705), ("keys/kid", 0o640), ("keys/kid", 0o602)] {
+            let (_root, store) = store();
+            let store = private(store);
+            let version = store.put("keys/kid", b"private", &Condition::Absent).await.expect("written");
+            let open = store.folder.join(path).components().collect::<PathBuf>();
+            fs::set_permissions(&open, Permissions::from_mode(mode)).expect("a mode");
+            let (place, open) = (store.place("keys/kid"), open.display());
+            let cause = format!(
+                "check that irsad may use the folder and that its disk has space: {open} is open to other users and private keys lie there; see who may have read them, then take the permissions away: chmod go= {open}"
+            );
+            let read = store.get("keys/kid").await.map_err(sentence);
+            assert_eq!(read, Err(format!("cannot read {place} (nothing changed); {cause}")));
+            let written = store.put("keys/kid", b"other", &Condition::Unchanged(version)).await.map_err(sentence);
+            assert_eq!(written, Err(format!("cannot write {place} (old file or new one in place); {cause}")));
         }
     }
 

@@ -3,6 +3,7 @@
 //! A store knows keys and bytes. It does not know what they mean: not issuers, not keys, not who may read them.
 
 pub mod file;
+pub mod proof;
 pub mod public;
 
 use std::{fmt, future::Future};

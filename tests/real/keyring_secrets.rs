@@ -6,7 +6,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
 use irsad::{
     cluster::{ApiServer, secrets::SecretStore},
-    store::{Condition, LARGEST_OBJECT_BYTES, Store, StoreError},
+    store::{
+        Condition, LARGEST_OBJECT_BYTES, Store, StoreError,
+        proof::{PROOF, prove},
+    },
 };
 
 use crate::kubernetes::{Node, PROGRAMS, Result, programs};
@@ -34,6 +37,8 @@ async fn secrets_of_a_live_cluster_keep_the_contract_of_every_store() -> Result<
     let admin = fs::read(node.kubeconfig())?;
     let store = store(&node, &admin)?;
     contract::holds(&store).await;
+    let proofs = join_all(["a", "b", "c"].map(|nonce| prove(&store, PROOF, nonce))).await;
+    assert!(proofs.iter().all(std::result::Result::is_ok), "{proofs:?}");
     holds_the_largest_object(&store).await?;
     lets_one_of_many_nodes_create(&node, &admin).await?;
     shows_a_person_what_is_there(&node).await?;
@@ -66,7 +71,7 @@ async fn shows_a_person_what_is_there(node: &Node) -> Result<()> {
     let printed = node.kubectl(&["-n", "kube-system", "get", "secrets", "-l", labels, "-o", columns]).await?;
     let lines: BTreeSet<&str> = printed.lines().collect();
     assert!(lines.contains("Opaque keys/aB_-") && lines.contains("Opaque openid/v1/jwks"), "{printed}");
-    assert_eq!(lines.len(), 5, "{printed}");
+    assert_eq!(lines.len(), 6, "{printed}");
     Ok(())
 }
 
