@@ -18,8 +18,8 @@ use aws_sdk_s3::{
     operation::put_object::PutObjectError,
     primitives::ByteStream,
     types::{
-        BucketLocationConstraint, ChecksumAlgorithm, ChecksumMode, CreateBucketConfiguration,
-        PublicAccessBlockConfiguration,
+        BucketLocationConstraint, BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, CreateBucketConfiguration,
+        PublicAccessBlockConfiguration, VersioningConfiguration,
     },
 };
 
@@ -47,10 +47,16 @@ pub struct S3Store {
     bucket: BucketName,
     region: Region,
     owner: AccountId,
+    is_public: bool,
 }
 
 impl S3Store {
-    /// Access to `bucket`, which `owner` owns or will own. Nothing is sent yet.
+    /// Access to `bucket` with private objects, which are served to nobody, otherwise as [`S3Store::new`].
+    pub fn private(aws: &AwsConfig, bucket: &BucketName, owner: &AccountId) -> Self {
+        Self { is_public: false, ..Self::new(aws, bucket, owner) }
+    }
+
+    /// Access to `bucket` with public documents, which `owner` owns or will own. Nothing is sent yet.
     pub fn new(aws: &AwsConfig, bucket: &BucketName, owner: &AccountId) -> Self {
         let mut config = aws_sdk_s3::config::Builder::from(&aws.sdk);
         if let Some(url) = aws.endpoint(&aws.endpoints.s3) {
@@ -62,6 +68,7 @@ impl S3Store {
             bucket: bucket.clone(),
             region: aws.region.clone(),
             owner: owner.clone(),
+            is_public: true,
         }
     }
 
@@ -103,7 +110,10 @@ impl S3Store {
         let request =
             self.client.put_object().bucket(self.bucket.as_str()).key(key).body(ByteStream::from(body.to_vec()));
         let request = request.expected_bucket_owner(self.owner.as_str()).checksum_algorithm(ChecksumAlgorithm::Sha256);
-        let request = request.content_type(CONTENT_TYPE).cache_control(CACHE_CONTROL);
+        let request = match self.is_public {
+            true => request.content_type(CONTENT_TYPE).cache_control(CACHE_CONTROL),
+            false => request,
+        };
         let request = match condition {
             Condition::Absent => request.if_none_match("*"),
             Condition::Unchanged(version) => request.if_match(&version.0),
@@ -327,6 +337,29 @@ impl S3Store {
         let request = self.client.put_bucket_policy().bucket(self.bucket.as_str()).policy(text);
         let request = request.expected_bucket_owner(self.owner.as_str()).checksum_algorithm(ChecksumAlgorithm::Sha256);
         let call = self.write("s3:PutBucketPolicy", "");
+        request.send().await.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
+    }
+
+    /// Whether S3 keeps every version of every object. Absent: it was never switched on.
+    pub async fn observe_versioning(&self) -> Probe<bool> {
+        let request = self.client.get_bucket_versioning().bucket(self.bucket.as_str());
+        match request.expected_bucket_owner(self.owner.as_str()).send().await {
+            Ok(answer) => {
+                answer.status.map_or(Probe::Absent, |status| Probe::Present(status == BucketVersioningStatus::Enabled))
+            }
+            Err(error) => AwsError::from_sdk(self.read("s3:GetBucketVersioning", ""), &error).unknown(),
+        }
+    }
+
+    /// Lets S3 keep every version of every object from now on.
+    ///
+    /// # Errors
+    /// See [`Reason`]; the old or the new setting holds.
+    pub async fn enable_versioning(&self) -> Result<(), AwsError> {
+        let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let request = self.client.put_bucket_versioning().bucket(self.bucket.as_str());
+        let request = request.expected_bucket_owner(self.owner.as_str()).versioning_configuration(enabled);
+        let call = self.write("s3:PutBucketVersioning", "");
         request.send().await.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
     }
 }

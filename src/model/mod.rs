@@ -10,6 +10,7 @@ pub mod issuer;
 pub mod jwks;
 pub mod key;
 pub mod keyring;
+pub mod keyring_bucket;
 pub mod kubeadm;
 pub mod location;
 pub mod manifest;

@@ -217,28 +217,36 @@ pub fn bucket_policy(
         resource: objects.arns().into(),
         ..Statement::allow(&["s3:GetObject"])
     };
-    let kind = "bucket policy";
-    let cure = "remove statements that are no longer needed";
-    let Some(text) = existing else {
-        return render(vec![ours], kind, LONGEST_BUCKET_POLICY, cure).map(Some);
-    };
+    match existing {
+        None => render(vec![ours], BUCKET_POLICY, LONGEST_BUCKET_POLICY, SHORTEN).map(Some),
+        Some(text) => with_statements(text, vec![serde_json::to_value(ours).unwrap_or_default()]),
+    }
+}
+
+const BUCKET_POLICY: &str = "bucket policy";
+const SHORTEN: &str = "remove statements that are no longer needed";
+
+/// The bucket policy `existing` with the statements `ours`, known by their Sids, in place of those with the same Sids. `None` where it has
+/// them.
+pub(super) fn with_statements(existing: &str, ours: Vec<Value>) -> Result<Option<String>, PolicyError> {
     let refused = |reason: &str| PolicyError::NotPolicy(reason.to_owned());
-    let mut policy: Value = serde_json::from_str(text).map_err(|error| refused(&error.to_string()))?;
+    let mut policy: Value = serde_json::from_str(existing).map_err(|error| refused(&error.to_string()))?;
     let statements = policy.get_mut("Statement").ok_or_else(|| refused("it has no Statement"))?;
     let list = match statements.take() {
         Value::Array(list) if list.iter().all(Value::is_object) => list,
         single @ Value::Object(_) => vec![single],
         _ => return Err(refused("its Statement is not a list of objects")),
     };
-    let ours = serde_json::to_value(ours).map_err(|error| refused(&error.to_string()))?;
-    let (own, mut list): (Vec<Value>, Vec<Value>) = list.into_iter().partition(|other| other["Sid"] == sid);
-    if matches!(own.as_slice(), [own] if means_the_same(own, &ours)) {
+    let is_ours = |other: &Value| ours.iter().any(|own| own["Sid"] == other["Sid"]);
+    let (own, mut list): (Vec<Value>, Vec<Value>) = list.into_iter().partition(is_ours);
+    let has = |wanted: &Value| own.iter().any(|own| means_the_same(own, wanted));
+    if own.len() == ours.len() && ours.iter().all(has) {
         return Ok(None);
     }
-    list.push(ours);
+    list.extend(ours);
     *statements = list.into();
     let text = serde_json::to_string_pretty(&policy).map_err(|error| refused(&error.to_string()))?;
-    within(text, &policy.to_string(), kind, LONGEST_BUCKET_POLICY, cure).map(Some)
+    within(text, &policy.to_string(), BUCKET_POLICY, LONGEST_BUCKET_POLICY, SHORTEN).map(Some)
 }
 
 /// What irsad does with AWS, for the policy of its nodes' role.
@@ -302,7 +310,7 @@ pub fn statement_id(cluster: &str) -> String {
     format!("Irsad{}", cluster.replace('-', "Dash"))
 }
 
-/// Whether two statements allow the same, however S3 has written them down.
+/// Whether two statements say the same, however S3 has written them down.
 fn means_the_same(one: &Value, other: &Value) -> bool {
     let texts = |value: &Value| -> Option<BTreeSet<String>> {
         match value {
@@ -314,6 +322,8 @@ fn means_the_same(one: &Value, other: &Value) -> bool {
     let anyone = |value: &Value| texts(value.get("AWS").unwrap_or(value)) == Some(BTreeSet::from(["*".to_owned()]));
     let members = |value: &Value| value.as_object().map(|members| members.keys().cloned().collect::<BTreeSet<_>>());
     members(one) == members(other)
+        && one["Sid"] == other["Sid"]
+        && one["Condition"] == other["Condition"]
         && one["Effect"] == other["Effect"]
         && anyone(&one["Principal"])
         && anyone(&other["Principal"])

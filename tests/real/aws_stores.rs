@@ -11,11 +11,12 @@ use irsad::{
     },
     model::{
         issuer::{Audience, IssuerUrl},
+        keyring_bucket::KeyringBucket,
         plan::PublicAccessBlock,
         probe::Probe,
         region::{AccountId, Partition, Region, oidc_provider_arn},
     },
-    store::{Condition, LARGEST_OBJECT_BYTES, Store, StoreError, Version},
+    store::{Condition, LARGEST_OBJECT_BYTES, Store, StoreError, Version, proof::prove},
 };
 
 use crate::{
@@ -181,6 +182,60 @@ fn bucket_is_made_in_its_region_and_opened_by_policy() {
             };
             assert_eq!(store.observe().await, Probe::Present(open), "{region}");
         }
+    });
+}
+
+#[test]
+fn private_bucket_blocks_all_access_keeps_versions_and_serves_no_documents() {
+    with_cloud(async |cloud| {
+        let (aws, bucket) = (connect(cloud, "eu-west-1").await, "private".parse().expect("a bucket name"));
+        let store = S3Store::private(&aws, &bucket, &account());
+        store.create().await.expect("created");
+        assert_eq!(store.observe_versioning().await, Probe::Absent);
+        store.put_public_access_block(PublicAccessBlock::ALL).await.expect("blocked");
+        store.enable_versioning().await.expect("versions");
+        let place = KeyringBucket { partition: Partition::Commercial, bucket: &bucket, prefix: "prod-1" };
+        let policy = place.policy(None, "Irsadprod").expect("a policy").expect("a text");
+        // It opens nothing, so that the block does not refuse it.
+        store.put_policy(&policy).await.expect("a policy");
+        let all = BucketState {
+            public_access_block: Probe::Present(PublicAccessBlock::ALL),
+            policy: Probe::Present(policy.clone()),
+        };
+        assert_eq!(store.observe().await, Probe::Present(all));
+        assert_eq!(store.observe_versioning().await, Probe::Present(true));
+        assert_eq!(place.policy(Some(&policy), "Irsadprod").expect("a policy"), None, "nothing left to do");
+
+        let proofs = join_all(["a", "b", "c"].map(|nonce| prove(&store, "prod-1/proof", nonce))).await;
+        assert!(proofs.iter().all(Result::is_ok), "{proofs:?}");
+        let denied = "User is not authorized to perform this action with an explicit deny in a resource-based policy";
+        let first = store.put("prod-1/keys/kid", b"sealed", &Condition::Absent).await.expect("created");
+        let overwritten = store.put("prod-1/keys/kid", b"other", &Condition::Unchanged(first)).await;
+        let sentence = format!(
+            "s3:PutObject on s3://private/prod-1/keys/kid is not allowed to this node (nothing written); `irsad iam-policy` prints the statement to attach to its role: HTTP 403 AccessDenied: {denied}"
+        );
+        assert_eq!(overwritten.map_err(|error| in_full(&error)), Err(sentence));
+        let state = store.put("prod-1/state.json", b"1", &Condition::Absent).await.expect("created");
+        store.put("prod-1/state.json", b"2", &Condition::Unchanged(state)).await.expect("replaced");
+        let (public, key) = (created(cloud, "public").await, "prod-1/keys/kid");
+        public.put(key, b"sealed", &Condition::Absent).await.expect("created");
+        assert_eq!(cloud.last_served("private"), (Some("application/octet-stream".to_owned()), None));
+        let served = ("application/json", "public, max-age=300");
+        assert_eq!(cloud.last_served("public"), (Some(served.0.to_owned()), Some(served.1.to_owned())));
+    });
+}
+
+#[test]
+fn versioning_that_may_not_be_read_is_unknown() {
+    with_cloud(async |cloud| {
+        let store = created(cloud, "unread-versions").await;
+        cloud.fail("GetBucketVersioning", Fault::not_authorized("s3:GetBucketVersioning", "arn"), 1);
+        let unknown = store.observe_versioning().await;
+        let sentence = "s3:GetBucketVersioning on s3://unread-versions is not allowed to this node (nothing written); ";
+        assert!(matches!(&unknown, Probe::Unknown(why) if why.starts_with(sentence)), "{unknown:?}");
+        cloud.fail("PutBucketVersioning", Fault::not_authorized("s3:PutBucketVersioning", "arn"), 1);
+        let refused = store.enable_versioning().await.map_err(|error| error.to_string()).err().unwrap_or_default();
+        assert!(refused.starts_with("s3:PutBucketVersioning on s3://unread-versions is not allowed"), "{refused}");
     });
 }
 

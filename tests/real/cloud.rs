@@ -4,6 +4,7 @@
 //! should use bucket names and issuers of its own.
 
 mod authority;
+mod denials;
 mod fault;
 mod moto;
 mod request;
@@ -138,6 +139,11 @@ impl Cloud {
     /// Makes `bucket` one of another account.
     pub fn give_away(&self, bucket: &str) {
         self.shared.state().buckets.entry(bucket.to_owned()).or_default().foreign = true;
+    }
+
+    /// Content-Type and Cache-Control of the last object that was put into `bucket`.
+    pub fn last_served(&self, bucket: &str) -> (Option<String>, Option<String>) {
+        self.shared.state().buckets.get(bucket).map(|bucket| bucket.last_served.clone()).unwrap_or_default()
     }
 
     /// Rules that requests broke, and forgets them.

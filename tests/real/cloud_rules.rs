@@ -19,6 +19,8 @@ use tokio_rustls::{
     },
 };
 
+use irsad::model::{keyring_bucket::KeyringBucket, region::Partition};
+
 use crate::{
     alone::block_on,
     cloud::{ACCOUNT, Cloud},
@@ -209,5 +211,38 @@ fn folder_is_served_by_the_name_of_its_host() {
     block_on(async {
         assert_eq!(get_as_a_stranger(&cloud, "oidc.example.com", "/jwks").await, (200, "{}".to_owned()));
         assert_eq!(get_as_a_stranger(&cloud, "oidc.example.com", "/other").await.0, 404);
+    });
+}
+
+#[test]
+fn policy_of_a_keyring_lets_keys_be_created_only_and_nothing_be_deleted() {
+    let Some(cloud) = Cloud::start() else { return };
+    block_on(async {
+        let headers = [signed("s3"), owner(ACCOUNT)];
+        create_bucket(&cloud, "keyring-rules").await;
+        let bucket = "keyring-rules".parse().expect("a bucket name");
+        let place = KeyringBucket { partition: Partition::Commercial, bucket: &bucket, prefix: "prod-1" };
+        let policy = place.policy(None, "Irsadprod").expect("a policy").expect("a text");
+        assert_eq!(ask(&cloud, Method::PUT, "/keyring-rules?policy", &headers, &policy).await.0, 200);
+        let (new, same) = (("if-none-match", "*".to_owned()), ("if-match", "\"0\"".to_owned()));
+        for (method, object, condition, status) in [
+            (Method::PUT, "prod-1/keys/kid", None, 403),
+            (Method::PUT, "prod-1/keys/kid", Some(&new), 200),
+            (Method::PUT, "prod-1/keys/kid", Some(&new), 412),
+            (Method::PUT, "prod-1/keys/kid", Some(&same), 403),
+            (Method::PUT, "prod-1/state.json", None, 403),
+            (Method::PUT, "prod-1/state.json", Some(&new), 200),
+            (Method::PUT, "prod-1/state.json", Some(&same), 412),
+            (Method::DELETE, "prod-1/state.json", None, 403),
+            (Method::DELETE, "prod-1/keys/kid?versionId=null", None, 403),
+            (Method::PUT, "prod-2/keys/kid", Some(&new), 200),
+            (Method::DELETE, "prod-2/keys/kid", None, 204),
+        ] {
+            let headers: Vec<_> = headers.iter().chain(condition).cloned().collect();
+            let answer = ask(&cloud, method.clone(), &format!("/keyring-rules/{object}"), &headers, "").await;
+            assert_eq!(answer.0, status, "{method} {object} {condition:?}: {}", answer.1);
+        }
+        // Those that were not denied had no checksum.
+        assert_eq!(cloud.take_violations().len(), 5);
     });
 }

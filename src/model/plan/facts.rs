@@ -191,6 +191,14 @@ impl PublicAccessBlock {
         block_public_policy: false,
         restrict_public_buckets: false,
     };
+
+    /// Nothing public at all, for a bucket with private objects.
+    pub const ALL: Self = Self {
+        block_public_acls: true,
+        ignore_public_acls: true,
+        block_public_policy: true,
+        restrict_public_buckets: true,
+    };
 }
 
 /// An object in the issuer's store.

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{ACCOUNT, Shared, fault, request::Asked};
+use super::{ACCOUNT, Shared, denials, fault, request::Asked};
 
 /// What the proxy knows of a bucket.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,10 @@ pub struct Bucket {
     pub region: Option<String>,
     pub blocks_public_policy: bool,
     pub restricts_public_buckets: bool,
+    /// Its policy as it was put.
+    pub policy: Option<String>,
+    /// Content-Type and Cache-Control of the last object that was put.
+    pub last_served: (Option<String>, Option<String>),
 }
 
 /// A refusal: status, code, message, and the bucket's region where that is the reason.
@@ -42,6 +46,10 @@ pub fn check_s3(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
     if bucket.region.is_some() && bucket.region != asked.region {
         let message = "The bucket you are attempting to access must be addressed using the specified endpoint.";
         return Err(Refusal { region: bucket.region, ..refusal(301, "PermanentRedirect", message) });
+    }
+    if bucket.policy.as_ref().is_some_and(|policy| denials::denies(policy, asked)) {
+        let message = "User is not authorized to perform this action with an explicit deny in a resource-based policy";
+        return Err(refusal(403, "AccessDenied", message));
     }
     match asked.operation.as_str() {
         "PutObject" => check_put(shared, asked),
@@ -160,6 +168,12 @@ pub fn note_s3(shared: &Shared, asked: &Asked) {
         "PutPublicAccessBlock" => {
             bucket.blocks_public_policy = element(&body, "BlockPublicPolicy").as_deref() == Some("true");
             bucket.restricts_public_buckets = element(&body, "RestrictPublicBuckets").as_deref() == Some("true");
+        }
+        "PutBucketPolicy" => bucket.policy = Some(body.into_owned()),
+        "DELETE policy" => bucket.policy = None,
+        "PutObject" => {
+            let header = |name| asked.header(name).map(str::to_owned);
+            bucket.last_served = (header("content-type"), header("cache-control"));
         }
         "DeleteBucket" => *bucket = Bucket::default(),
         _ => (),
