@@ -22,6 +22,7 @@ use irsad::{
 use crate::{
     alone::{self, with_cloud},
     cloud::{ACCOUNT, Cloud, Fault, INSTANCE_REGION},
+    contract,
 };
 
 const KEY: &str = "openid/v1/jwks";
@@ -66,6 +67,16 @@ fn assert_conflict(result: Result<Version, StoreError>, bucket: &str) {
         "s3://{bucket}/{KEY} was changed by someone else since it was read (nothing written); the next pass reads it again"
     );
     assert_eq!(result.map_err(|error| in_full(&error)), Err(message));
+}
+
+#[test]
+fn bucket_keeps_the_contract_of_every_store() {
+    with_cloud(async |cloud| {
+        contract::holds(&created(cloud, "contract-of-documents").await).await;
+        created(cloud, "contract-of-keys").await;
+        let (aws, bucket) = (connect(cloud, "eu-west-1").await, "contract-of-keys".parse().expect("a bucket name"));
+        contract::holds(&S3Store::private(&aws, &bucket, &account())).await;
+    });
 }
 
 #[test]

@@ -12,10 +12,10 @@ use irsad::{
     },
 };
 
-use crate::kubernetes::{Node, PROGRAMS, Result, programs};
-
-#[path = "../contract/store.rs"]
-mod contract;
+use crate::{
+    contract,
+    kubernetes::{Node, PROGRAMS, Result, programs},
+};
 
 /// The store of `node` by the identity of a kubeconfig.
 fn store(node: &Node, kubeconfig: &[u8]) -> Result<SecretStore> {

@@ -5,6 +5,8 @@ mod alone;
 mod aws_stores;
 mod cloud;
 mod cloud_rules;
+#[path = "../contract/store.rs"]
+mod contract;
 mod crash;
 mod disk;
 mod evidence;
@@ -19,6 +21,9 @@ mod restore;
 mod service;
 
 use std::{env, fs::OpenOptions, io::Write, thread};
+
+// For `contract`.
+use ::irsad::store::{Condition, Store, StoreError};
 
 /// Names a test that cannot run here: on stderr, and as a line of the file that `IRSAD_TEST_MISSING` names. The test returns
 /// after it. Where `IRSAD_CI` is set nothing may be missing, and it panics.
