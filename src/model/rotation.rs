@@ -52,9 +52,12 @@ pub struct Seen<'a> {
     pub outside: &'a [String],
 }
 
+/// One rule: the changed keyring where it changes something.
+type Rule = fn(&Keyring, Seen<'_>, &Policy, Timestamp) -> Option<Keyring>;
+
 /// What to do next with `keyring`, which is the newest one.
 pub fn next(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Next {
-    let rules: [fn(&Keyring, Seen<'_>, &Policy, Timestamp) -> Option<Keyring>; 7] =
+    let rules: [Rule; 7] =
         [take_members, note_published, note_unused, retire, drop_unneeded, move_issuers, want_rotation];
     if let Some(changed) = rules.iter().find_map(|rule| rule(keyring, seen, policy, now)) {
         return Next::Write(Box::new(changed));
