@@ -25,7 +25,8 @@ wait_for() {
     { local traced=$-; set +x; } 2>/dev/null
     until "$@"; do
         ((SECONDS < until)) || fail "waited in vain for: $*"
-        sleep 0.1
+        # Most of what is asked starts a process in a node; several tests share few cores.
+        sleep 0.4
     done
     [[ $traced != *x* ]] || set -x
 }
