@@ -21,16 +21,19 @@ witness_start() {
 }
 
 witnessed() { jq -r "$1" "$IRSAD_LOGS/witness.json" 2>/dev/null; }
+witness_has_accepted() { (($(witnessed .accepted || echo 0) >= $1)); }
 witness_has_seen_tokens() { (($(witnessed .minted || echo 0) >= $1)); }
 
 witness_stop() {
     local refused
+    # Tokens from before the change are presented after it, however short the test was.
+    wait_for 60 witness_has_accepted $(($(witnessed .accepted) + 20))
     kill -TERM "$witness"
     wait "$witness" || fail "the witness failed: $(tail -n 3 "$IRSAD_LOGS/witness.log")"
     refused=$(jq --arg issuer "${1-}" '[.refused[] | select(.iss != $issuer)] | length' "$IRSAD_LOGS/witness.json")
     [[ $refused == 0 ]] || fail "$refused answers refused a valid token, first: $(witnessed '.refused[0]')"
     [[ $(witnessed .forged_accepted) == 0 ]] || fail 'a forged token was accepted'
-    (($(witnessed .accepted) > 20 && $(witnessed .forged_refused) > 0)) || fail "the witness saw too little: $(witnessed .)"
+    (($(witnessed .forged_refused) > 0)) || fail "the witness saw too little: $(witnessed .)"
 }
 
 api_server_restarts() { witnessed '(.starts | length) - 1'; }
