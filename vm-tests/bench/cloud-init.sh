@@ -4,7 +4,6 @@
 #   seed NODE < USER-DATA            gives the node its user-data (NoCloud)
 #   user_data NODE FILE < KUBEADM    gives it FILE of cloud-init/, with the names of this bench, and
 #                                    with KUBEADM in place of the kubeadm configuration that is the reader's to change
-#   join_configuration NODE          prints the kubeadm configuration with which NODE joins n1's cluster as a control-plane node
 #   machine NODE FILE < KUBEADM      all of it: a machine of that image, with that user-data, switched on
 #   cloud_init_ends NODE             waits until cloud-init has ended; fails unless it says that all went well
 #   watch_starts                     counts every kube-apiserver that runs from now on; to be put into the background
@@ -58,22 +57,6 @@ machine() {
     image_install "$1"
     without_preflight | user_data "$1" "$2"
     node_boot "$1"
-}
-
-join_configuration() {
-    local hash
-    hash=$(openssl x509 -pubkey -noout -in "$(node_root n1)/etc/kubernetes/pki/ca.crt" |
-        openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1)
-    cat <<YAML
-apiVersion: kubeadm.k8s.io/v1beta4
-kind: JoinConfiguration
-discovery:
-  bootstrapToken: { token: $BOOTSTRAP_TOKEN, apiServerEndpoint: "api.test:6443", caCertHashes: ["sha256:$hash"] }
-controlPlane:
-  localAPIEndpoint: { advertiseAddress: $(node_address "$1"), bindPort: 6443 }
-  certificateKey: $CERTIFICATE_KEY
-$(node_registration "$1")
-YAML
 }
 
 without_preflight() {

@@ -4,6 +4,7 @@
 #                                      ClusterConfiguration's apiServer section, indented as there
 #   kubeadm_init NODE [LINE...]        kubeadm init with that configuration; returns when the API server is ready
 #   kubeadm_join NODE                  kubeadm join --control-plane, with the certificates of the last init
+#   join_configuration NODE            prints the kubeadm configuration with which NODE joins n1's cluster as a control-plane node
 #   api_ready NODE                     is this node's API server ready?
 #   kubectl ARGUMENT...                as administrator, against n1's API server
 #   api_server_pid NODE                pid of kube-apiserver as the node sees it
@@ -88,12 +89,11 @@ kubeadm_init() {
     wait_for 60 api_ready "$1"
 }
 
-kubeadm_join() {
+join_configuration() {
     local hash
     hash=$(openssl x509 -pubkey -noout -in "$(node_root n1)/etc/kubernetes/pki/ca.crt" |
         openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1)
-    write_patches "$1"
-    cat >"$(node_root "$1")/root/kubeadm.yaml" <<YAML
+    cat <<YAML
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: JoinConfiguration
 discovery:
@@ -103,6 +103,11 @@ controlPlane:
   certificateKey: $CERTIFICATE_KEY
 $(node_registration "$1")
 YAML
+}
+
+kubeadm_join() {
+    write_patches "$1"
+    join_configuration "$1" >"$(node_root "$1")/root/kubeadm.yaml"
     in_node "$1" systemctl start containerd.service
     in_node "$1" "${KUBEADM[@]}" join --config /root/kubeadm.yaml
     wait_for 60 api_ready "$1"
