@@ -5,6 +5,7 @@
 #   irsad_enable NODE                  systemctl enable --now irsad, without waiting for READY
 #   irsad_status NODE                  prints the status line of systemctl status irsad
 #   irsad_says NODE PATTERN            does the status line match this extended regular expression?
+#   irsad_verifies NODE                irsad verify holds every check; asked again, because one answer of AWS may be late on a busy machine
 #   irsad_journal NODE                 prints what irsad logged, all boots
 #   irsad_actions NODE                 prints the names of what irsad did, all boots, one a line
 #   manifest_changes NODE              prints how often irsad replaced the manifest
@@ -39,6 +40,7 @@ irsad_enable() {
 
 irsad_status() { in_node "$1" systemctl show irsad.service --property StatusText --value; }
 irsad_says() { grep -Eq -e "$2" <<<"$(irsad_status "$1")"; }
+irsad_verifies() { wait_for 30 in_node "$1" irsad verify; }
 irsad_journal() { in_node "$1" journalctl --unit irsad.service --no-pager -o short-precise; }
 irsad_actions() { in_node "$1" journalctl --unit irsad.service --no-pager -o json | jq -r '.IRSAD_ACTION // empty'; }
 manifest_changes() { irsad_actions "$1" | grep -c '^replace-manifest$' || true; }
