@@ -140,6 +140,41 @@ impl World {
         world
     }
 
+    /// The same node with irsad, converged.
+    fn adopted() -> Self {
+        let mut world = Self::of_kubeadm();
+        world.converge(&desired());
+        world
+    }
+
+    /// A node in the middle of its adoption: the manifest is changed, and the API server has not proven it yet.
+    fn whose_change_is_open() -> Self {
+        let mut world = Self::of_kubeadm();
+        while world.change.is_none() {
+            let mut all = usize::MAX;
+            world.take_steps(&mut all);
+        }
+        world
+    }
+
+    /// An adopted node whose API server accepts a second key.
+    fn of_two_keys() -> Self {
+        let mut world = Self::of_kubeadm();
+        world.verifying = Some(vec![key(0), key(1)]);
+        world.start();
+        world.converge(&desired());
+        world
+    }
+
+    /// A node of two keys whose second one has left the files and the API server.
+    fn that_lost_its_second_key() -> Self {
+        let mut world = Self::of_two_keys();
+        world.verifying = Some(vec![key(0)]);
+        world.start();
+        world.converge(&desired());
+        world
+    }
+
     fn pass_time(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).expect("a time");
         if self.change.is_some() {
@@ -488,11 +523,7 @@ fn rollback_waits_its_whole_limit_and_no_longer() {
 
 #[test]
 fn change_is_proven_by_a_new_ready_process_that_serves_and_signs_with_what_the_files_hold_and_by_nothing_less() {
-    let mut world = World::of_kubeadm();
-    while world.change.is_none() {
-        let plan = plan(&desired(), &world.facts(), world.now);
-        plan.actions.iter().for_each(|action| world.carry_out(action));
-    }
+    let world = World::whose_change_is_open();
     let whole = world.facts();
     let ApiServer::Seen(evidence) = &whole.node.api_server else { panic!("the API server is back") };
     let old = world.change.clone().expect("a change").old_process_started_at;
@@ -538,8 +569,7 @@ fn image_gets_its_manifest_only_after_the_documents_are_stored() {
 
 #[test]
 fn document_of_another_media_type_is_published_again() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let world = World::adopted();
     let mut facts = world.facts();
     for (media_type, again) in [("application/json; charset=utf-8", false), ("text/plain", true)] {
         if let Some(Probe::Present(found)) = &mut facts.cluster.public_jwks {
@@ -567,11 +597,7 @@ fn clock_that_is_set_during_a_restart_neither_stops_nor_hurries_the_rollback() {
 
 #[test]
 fn process_that_started_before_the_old_one_by_a_wrong_clock_is_a_new_one_all_the_same() {
-    let mut world = World::of_kubeadm();
-    while world.change.is_none() {
-        let plan = plan(&desired(), &world.facts(), world.now);
-        plan.actions.iter().for_each(|action| world.carry_out(action));
-    }
+    let mut world = World::whose_change_is_open();
     let hours_ago = world.now.checked_sub(SignedDuration::from_hours(9)).expect("a time");
     world.process.as_mut().expect("a process").started_at = hours_ago;
     assert_eq!(plan(&desired(), &world.facts(), world.now).actions, [Action::ConfirmChange]);
@@ -676,8 +702,7 @@ fn flags_that_kubeadm_would_undo_are_said_where_its_configuration_cannot_be_writ
         (v1beta3, 1, "hold one issuer"),
         (kubeadm_config(&[]), 3, "with several API servers"),
     ] {
-        let mut world = World::of_kubeadm();
-        world.converge(&desired());
+        let mut world = World::adopted();
         (world.kubeadm_config, world.api_servers) = (Some(config.clone()), servers);
         let plan = world.converge(&desired());
         assert!(plan.notices[0].contains(why), "{plan:?}");
@@ -689,13 +714,7 @@ fn flags_that_kubeadm_would_undo_are_said_where_its_configuration_cannot_be_writ
 
 #[test]
 fn wrong_clock_retires_no_key_and_puts_none_to_use() {
-    let mut world = World::of_kubeadm();
-    world.verifying = Some(vec![key(0), key(1)]);
-    world.start();
-    world.converge(&desired());
-    world.verifying = Some(vec![key(0)]);
-    world.start();
-    world.converge(&desired());
+    let mut world = World::that_lost_its_second_key();
     world.pass_time(90_000);
     let mut facts = world.facts();
     let before = facts.node.published_keys.clone();
@@ -753,8 +772,7 @@ fn nothing_is_written_over_what_could_not_be_read() {
 
 #[test]
 fn documents_that_could_not_be_read_are_not_written_over() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let world = World::adopted();
     for (jwks, discovery) in [(true, false), (false, true)] {
         let mut facts = world.facts();
         let unknown = || Probe::Unknown("503".to_owned());
@@ -771,8 +789,7 @@ fn documents_that_could_not_be_read_are_not_written_over() {
 
 #[test]
 fn deleted_or_edited_documents_are_published_again() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     let whole = world.objects.clone();
     for path in ["openid/v1/jwks", DISCOVERY_PATH] {
         world.objects.remove(path);
@@ -807,8 +824,7 @@ fn key_file_that_lost_a_key_the_api_server_accepts_stops_every_restart() {
 
 #[test]
 fn replaced_signing_key_is_public_before_the_api_server_restarts_with_it() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     world.signing = Some(key(1));
     world.verifying = Some(vec![key(1), key(0)]);
     let plan = world.converge(&desired());
@@ -824,8 +840,7 @@ fn replaced_signing_key_is_public_before_the_api_server_restarts_with_it() {
 
 #[test]
 fn api_server_restarts_once_for_a_key_it_does_not_accept_yet_and_once_for_one_it_does_not_sign_with() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     world.verifying = Some(vec![key(0), key(1)]);
     assert!(world.converge(&desired()).is_converged());
     assert_eq!((world.restarts, world.process.clone().expect("a process").verifying.len()), (2, 2));
@@ -851,13 +866,7 @@ fn followed_keys_are_published_and_never_cause_a_restart() {
 
 #[test]
 fn key_that_left_stays_published_until_its_last_token_expired() {
-    let mut world = World::of_kubeadm();
-    world.verifying = Some(vec![key(0), key(1)]);
-    world.start();
-    world.converge(&desired());
-    world.verifying = Some(vec![key(0)]);
-    world.start();
-    world.converge(&desired());
+    let mut world = World::that_lost_its_second_key();
     for (seconds, published) in [(0, true), (86_000, true), (401, false)] {
         world.pass_time(seconds);
         assert!(world.converge(&desired()).is_converged());
@@ -948,8 +957,7 @@ fn foreign_provider_is_used_and_never_changed() {
 
 #[test]
 fn provider_is_created_only_after_an_outsider_saw_the_documents() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let world = World::adopted();
     let mut facts = world.facts();
     facts.cluster.provider = Some(Probe::Absent);
     assert!(matches!(plan(&desired(), &facts, world.now).actions.as_slice(), [Action::CreateProvider { .. }]));
@@ -967,8 +975,7 @@ fn missing_audience_is_added_to_our_own_provider() {
 
 #[test]
 fn node_that_lost_its_keys_does_not_make_others() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     (world.manifest, world.process, world.signing, world.verifying) = (None, None, None, None);
     let found = plan(&desired(), &world.facts(), world.now);
     assert_eq!((found.actions.len(), found.waiting_for.len()), (0, 1));
@@ -978,10 +985,7 @@ fn node_that_lost_its_keys_does_not_make_others() {
 
 #[test]
 fn verification_file_that_is_gone_is_not_made_anew_from_the_signing_key_alone() {
-    let mut world = World::of_kubeadm();
-    world.verifying = Some(vec![key(0), key(1)]);
-    world.start();
-    world.converge(&desired());
+    let mut world = World::of_two_keys();
     (world.manifest, world.process, world.verifying) = (None, None, None);
     let found = plan(&desired(), &world.facts(), world.now);
     assert_eq!((found.actions.len(), found.needs_a_person.len()), (0, 1), "{found:?}");
@@ -989,10 +993,7 @@ fn verification_file_that_is_gone_is_not_made_anew_from_the_signing_key_alone() 
 
 #[test]
 fn restart_that_no_edit_can_cause_is_asked_of_a_person() {
-    let mut world = World::of_kubeadm();
-    world.verifying = Some(vec![key(0), key(1)]);
-    world.start();
-    world.converge(&desired());
+    let mut world = World::of_two_keys();
     let restarts = world.restarts;
     world.process.as_mut().expect("a process").verifying = vec![key(0)];
     let found = world.converge(&desired());
@@ -1027,10 +1028,7 @@ fn copies_for_a_rollback_are_of_key_files_that_the_api_server_ran_from() {
 
 #[test]
 fn age_of_a_key_does_not_count_while_the_clock_is_wrong() {
-    let mut world = World::of_kubeadm();
-    world.verifying = Some(vec![key(0), key(1)]);
-    world.start();
-    world.converge(&desired());
+    let mut world = World::of_two_keys();
     let restarts = world.restarts;
     world.signing = Some(key(1));
     world.pass_time(90_000);
@@ -1058,8 +1056,7 @@ fn keys_of_other_control_plane_nodes_are_never_removed() {
 
 #[test]
 fn manifest_written_anew_before_a_boot_costs_no_restart_and_refuses_no_token() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     let tokens = [(OURS.to_owned(), key(0).kid().to_string()), (OLD.to_owned(), key(0).kid().to_string())];
     let proven = world.manifest.clone();
     world.manifest = Some(MANIFEST.to_owned());
@@ -1072,8 +1069,7 @@ fn manifest_written_anew_before_a_boot_costs_no_restart_and_refuses_no_token() {
 
 #[test]
 fn boot_with_another_signing_key_signs_as_us_only_after_that_key_is_public() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     world.manifest = Some(MANIFEST.to_owned());
     (world.signing, world.verifying) = (Some(key(1)), Some(vec![key(1), key(0)]));
     world.boot();
@@ -1098,8 +1094,7 @@ fn power_cut_in_the_middle_of_a_change_converges_as_without_one() {
 
 #[test]
 fn what_is_put_back_at_boot_was_proven_by_a_token() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     let proven = world.proven.clone().expect("a proof");
     assert_eq!((proven.issuers, proven.signing_kid), (vec![OURS.to_owned(), OLD.to_owned()], key(0).kid().to_string()));
     world.proven = None;
@@ -1125,8 +1120,7 @@ fn what_is_put_back_at_boot_was_proven_by_a_token() {
 
 #[test]
 fn nothing_is_put_back_at_boot_where_the_manifest_is_left_to_a_person() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     world.converge(&Desired { restart: RestartPolicy::Never, ..desired() });
     assert_eq!(world.proven, None);
 }
@@ -1208,8 +1202,7 @@ fn kubeadm_node_with_documents_in_another_bucket_is_adopted() {
 
 #[test]
 fn api_server_that_was_right_from_the_start_is_asked_for_its_proof_once() {
-    let mut world = World::of_kubeadm();
-    world.converge(&desired());
+    let mut world = World::adopted();
     let look = |world: &World, desired: &Desired| {
         let mut facts = world.facts();
         let ApiServer::Seen(evidence) = &mut facts.node.api_server else { panic!("an API server") };
