@@ -14,8 +14,7 @@ use crate::{
     host::{Root, files::Replacement, machine},
     model::{
         file::ExpectedFile,
-        issuer::Audience,
-        kubeadm::{KubeadmConfig, issuers_to_write},
+        kubeadm::{KubeadmConfig, api_server_arguments, issuers_to_write},
         plan::Desired,
     },
 };
@@ -75,12 +74,9 @@ impl Edited {
         let in_file = || format!("{} (left as it is)", file.display());
         let config = KubeadmConfig::parse(&found.bytes).with_context(in_file)?;
         let issuers = issuers_to_write(&config, &desired.issuer, machine::kubeadm_version(&root).as_deref());
-        let mut arguments =
-            vec![("service-account-issuer", issuers.issuers), ("service-account-jwks-uri", vec![desired.jwks_uri()])];
-        if let Some(audiences) = &desired.api_audiences {
-            let audiences: Vec<&str> = audiences.iter().map(Audience::as_str).collect();
-            arguments.push(("api-audiences", vec![audiences.join(",")]));
-        }
+        let audiences = desired.api_audiences.as_deref();
+        let audiences: Option<Vec<String>> = audiences.map(|list| list.iter().map(ToString::to_string).collect());
+        let arguments = api_server_arguments(issuers.issuers, desired.jwks_uri(), audiences.as_deref());
         let edited = config.with_api_server_args(&arguments).with_context(in_file)?;
         Ok(Self { root, path, found, text: edited.text().to_owned(), note: issuers.note })
     }

@@ -115,6 +115,13 @@ impl Manifest {
         self.api_audiences.as_deref()
     }
 
+    /// Whether every flag is as `desired` says. The annotation is none: it only tells kubelet of a change.
+    pub fn has_flags(&self, desired: &Desired) -> bool {
+        self.issuers() == desired.issuers
+            && desired.jwks_uri.as_deref().is_none_or(|uri| self.jwks_uri() == Some(uri))
+            && desired.api_audiences.as_deref().is_none_or(|audiences| self.api_audiences() == Some(audiences))
+    }
+
     /// Value of `--advertise-address`; `None` where it is left to the environment (`$(HOST_IP)`).
     pub fn advertise_address(&self) -> Option<&str> {
         self.flag("advertise-address").filter(|value| !value.contains("$("))

@@ -3,7 +3,10 @@
 use super::{ApiVersion, KubeadmConfig};
 use crate::model::issuer::IssuerUrl;
 
-const ISSUER: &str = "service-account-issuer";
+/// Names in `extraArgs`, without dashes.
+pub const ISSUER: &str = "service-account-issuer";
+const JWKS_URI: &str = "service-account-jwks-uri";
+const API_AUDIENCES: &str = "api-audiences";
 
 /// First patch release of each minor that keeps the order of repeated arguments (kubernetes/kubernetes pull request 135400
 /// and its backports, for kubernetes/kubeadm issue 3261). Later minors all do.
@@ -78,6 +81,16 @@ pub fn cannot_hold(config: &KubeadmConfig, issuers: &[String]) -> Option<String>
          has {}; upgrade to one of these first",
         version.unwrap_or("no known version")
     ))
+}
+
+/// The arguments of `extraArgs` that give the API server these values; `None` leaves `--api-audiences` alone.
+pub fn api_server_arguments(
+    issuers: Vec<String>,
+    jwks_uri: String,
+    audiences: Option<&[String]>,
+) -> Vec<(&'static str, Vec<String>)> {
+    let audiences = audiences.map(|audiences| (API_AUDIENCES, vec![audiences.join(",")]));
+    [(ISSUER, issuers), (JWKS_URI, vec![jwks_uri])].into_iter().chain(audiences).collect()
 }
 
 /// Whether a version is certainly one whose kubeadm keeps the order. A pre-release comes before its release.

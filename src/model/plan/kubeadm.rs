@@ -2,9 +2,9 @@
 //!
 //! Written only after an API server has proven the flags: a joining node must not sign as an issuer that nobody accepts yet.
 
-use super::{Action, Desired, NodeFacts, Plan};
+use super::{Action, Desired, NodeFacts, Plan, restore::joined};
 use crate::model::{
-    kubeadm::{KubeadmConfig, cannot_hold},
+    kubeadm::{ISSUER, KubeadmConfig, api_server_arguments, cannot_hold},
     manifest::Manifest,
     probe::{Probe, sentence},
 };
@@ -17,10 +17,6 @@ pub struct StoredKubeadmConfig {
     /// `resourceVersion` of the ConfigMap, for a conditional write.
     pub resource_version: String,
 }
-
-const ISSUER: &str = "service-account-issuer";
-const JWKS_URI: &str = "service-account-jwks-uri";
-const AUDIENCES: &str = "api-audiences";
 
 /// Puts what runs into kubeadm's configuration once it is proven, and says so while kubeadm would undo it.
 pub(super) fn persist(desired: &Desired, found: &Manifest, node: &NodeFacts, is_proven: bool, plan: &mut Plan) {
@@ -67,15 +63,9 @@ fn several(node: &NodeFacts) -> Option<String> {
 
 /// The arguments as the API server runs with them; an issuer or audience that only kubeadm knows of stays.
 fn wanted(desired: &Desired, found: &Manifest, config: &KubeadmConfig) -> Vec<(&'static str, Vec<String>)> {
-    let mut issuers = found.issuers().to_vec();
-    let others =
-        config.api_server_arg(ISSUER).into_iter().filter(|other| !found.issuers().iter().any(|issuer| issuer == other));
-    issuers.extend(others.map(str::to_owned));
-    let mut wanted = vec![(ISSUER, issuers), (JWKS_URI, vec![desired.jwks_uri()])];
-    if let (Some(_), Some(audiences)) = (&desired.api_audiences, found.api_audiences()) {
-        wanted.push((AUDIENCES, vec![audiences.join(",")]));
-    }
-    wanted
+    let standing: Vec<String> = config.api_server_arg(ISSUER).into_iter().map(str::to_owned).collect();
+    let audiences = desired.api_audiences.as_ref().and(found.api_audiences());
+    api_server_arguments(joined(found.issuers(), &standing), desired.jwks_uri(), audiences)
 }
 
 fn holds(config: &KubeadmConfig, wanted: &[(&str, Vec<String>)]) -> bool {

@@ -64,9 +64,7 @@ impl<'a> Edit<'a> {
             api_audiences: audiences,
         };
         let edited = found.with(&wanted).map_err(|error| format!("{path}: {error}"))?;
-        let flags_are_right = found.issuers() == wanted.issuers.as_slice()
-            && found.jwks_uri() == wanted.jwks_uri.as_deref()
-            && (wanted.api_audiences.is_none() || found.api_audiences() == wanted.api_audiences.as_deref());
+        let flags_are_right = found.has_flags(&wanted);
         Ok(Self {
             desired,
             keys,

@@ -291,11 +291,11 @@ fn restore_flags(facts: &RestoreFacts, proven: &Proven, found: (&Manifest, &Dige
             (accepting(proven, manifest), "its signing key is another one, so our issuer is accepted and does not sign")
         }
     };
-    if has_flags(manifest, &wanted) {
+    // Who writes our flags himself (kops from its cluster spec, kubeadm upgrade) shall find his file as he left it.
+    if manifest.has_flags(&wanted) {
         return;
     }
     match manifest.with(&wanted) {
-        Ok(edited) if !edited.is_changed() => {}
         Ok(edited) => outcome.put_back.push(PutBack {
             path: proven.manifest.clone(),
             content: Content::Text(edited.text().to_owned()),
@@ -305,14 +305,6 @@ fn restore_flags(facts: &RestoreFacts, proven: &Proven, found: (&Manifest, &Dige
         }),
         Err(error) => outcome.needs_a_person.push(format!("{}: {}", proven.manifest.display(), sentence(&error))),
     }
-}
-
-/// Whether only the annotation may be missing: it tells kubelet of a change, and here is none. Who writes our flags himself (kops from
-/// its cluster spec, `kubeadm upgrade`) shall find his file as he left it.
-fn has_flags(manifest: &Manifest, wanted: &manifest::Desired) -> bool {
-    manifest.issuers() == wanted.issuers
-        && wanted.jwks_uri.as_deref().is_none_or(|uri| manifest.jwks_uri() == Some(uri))
-        && wanted.api_audiences.as_deref().is_none_or(|audiences| manifest.api_audiences() == Some(audiences))
 }
 
 fn signs_with_the_proven_key(facts: &RestoreFacts, proven: &Proven, manifest: &Manifest) -> bool {
@@ -345,7 +337,7 @@ fn accepting(proven: &Proven, manifest: &Manifest) -> manifest::Desired {
 }
 
 /// `first`, then what only `second` has.
-fn joined(first: &[String], second: &[String]) -> Vec<String> {
+pub(super) fn joined(first: &[String], second: &[String]) -> Vec<String> {
     first.iter().chain(second.iter().filter(|one| !first.contains(one))).cloned().collect()
 }
 
