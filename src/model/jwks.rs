@@ -20,7 +20,7 @@ pub struct Jwks {
 }
 
 /// One key; the members stand in the order in which kube-apiserver writes them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Jwk {
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
     usage: Option<String>,

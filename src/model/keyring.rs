@@ -13,13 +13,17 @@ pub use error::KeyringError;
 
 use super::{
     key::{Kid, PublicKey},
-    memory::Version1,
+    memory::{PublishedKey, Version1},
 };
 
 /// Most keys in the public JWKS: a document that grows is a rotation that does not retire.
 pub const MOST_PUBLISHED: usize = 8;
 /// Most keys that API servers are asked to accept.
 pub const MOST_ACCEPTED: usize = 32;
+/// Generations that a keyring remembers: for a node that missed more of them, its history is no longer compared.
+pub const MOST_ANCESTORS: usize = 256;
+/// Characters of a hash that stand for it in [`Keyring::ancestors`].
+const SHORT_HASH: usize = 16;
 
 /// The shared state: `state.json` of the keyring's store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,10 +37,14 @@ pub struct Keyring {
     pub generation: u64,
     /// SHA-256 (hex) of the bytes of the generation before; empty in the first.
     pub previous_hash: String,
+    /// First 16 characters of the hashes of the generations before that one, the youngest first; at most [`MOST_ANCESTORS`].
+    pub ancestors: Vec<String>,
     /// What every API server's `--service-account-issuer` is to be, in order: the first signs, all are accepted.
     pub issuers: Vec<String>,
     /// In order of age.
     pub keys: Vec<KeyringKey>,
+    /// Keys that somebody published before irsad and no API server has: published until their last token has expired.
+    pub leaving: Vec<PublishedKey>,
     /// Control-plane nodes, in order of their joining.
     pub members: Vec<Member>,
     /// Since when another signing key is wanted, by age or by request; `None` where none is.
@@ -59,13 +67,37 @@ pub struct KeyringKey {
     pub origin: Origin,
     /// When it entered that state.
     pub since: Timestamp,
+    /// The states before that one, the first one first.
+    pub history: Vec<Phase>,
     /// When the leader first found it as an outsider does; `None` while it has not.
     pub published_at: Option<Timestamp>,
     /// First moment at which every member had proven that it signs with another key; `None` before that.
     pub unused_since: Option<Timestamp>,
+    /// How a person wants it gone; `None`: it retires by its age.
+    pub revoke: Option<Revoke>,
 }
 
-/// The life of a key. It leaves the list when it is gone.
+/// A state that a key was in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Phase {
+    /// Which.
+    pub state: KeyState,
+    /// From when on.
+    pub since: Timestamp,
+}
+
+/// How a key is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Revoke {
+    /// When the last token that outsiders may have to verify has expired.
+    Drain,
+    /// At once: its live tokens are refused.
+    Now,
+}
+
+/// The life of a key. It leaves the list when it is retired or revoked and no member has it any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KeyState {
@@ -77,6 +109,10 @@ pub enum KeyState {
     Draining,
     /// No longer published; API servers still accept it.
     VerifyOnly,
+    /// No longer needed: nodes leave it out at a restart that happens anyway.
+    Retired,
+    /// No longer to be accepted: API servers that do are restarted.
+    Revoked,
 }
 
 impl KeyState {
@@ -84,7 +120,15 @@ impl KeyState {
     pub fn is_published(self) -> bool {
         match self {
             Self::Standby | Self::Signing | Self::Draining => true,
-            Self::VerifyOnly => false,
+            Self::VerifyOnly | Self::Retired | Self::Revoked => false,
+        }
+    }
+
+    /// Whether API servers are to accept it.
+    pub fn is_accepted(self) -> bool {
+        match self {
+            Self::Standby | Self::Signing | Self::Draining | Self::VerifyOnly => true,
+            Self::Retired | Self::Revoked => false,
         }
     }
 }
@@ -163,7 +207,9 @@ impl Keyring {
 
     /// The next generation after the one whose bytes are `previous`, not changed yet.
     pub fn next(&self, previous: &[u8]) -> Self {
-        Self { generation: self.generation + 1, previous_hash: hash(previous), ..self.clone() }
+        let before = self.previous_hash.get(..SHORT_HASH).map(str::to_owned);
+        let ancestors = before.into_iter().chain(self.ancestors.iter().cloned()).take(MOST_ANCESTORS).collect();
+        Self { generation: self.generation + 1, previous_hash: hash(previous), ancestors, ..self.clone() }
     }
 
     /// What holds of every keyring.
@@ -176,8 +222,9 @@ impl Keyring {
             return Err(KeyringError::Signers { signing: of(KeyState::Signing), standby: of(KeyState::Standby) });
         }
         let published = self.keys.iter().filter(|key| key.state.is_published()).count();
-        if published > MOST_PUBLISHED || self.keys.len() > MOST_ACCEPTED {
-            return Err(KeyringError::TooMany { published, accepted: self.keys.len() });
+        let accepted = self.keys.iter().filter(|key| key.state.is_accepted()).count();
+        if published > MOST_PUBLISHED || accepted > MOST_ACCEPTED {
+            return Err(KeyringError::TooMany { published, accepted });
         }
         if let Some(kid) = repeated(self.keys.iter().map(|key| key.kid.as_str())) {
             return Err(KeyringError::Twice { what: "key", name: kid.to_owned() });
@@ -200,9 +247,13 @@ impl Keyring {
         if found < known {
             return Err(KeyringError::WentBack { found, known });
         }
-        let is_other =
-            (found == known && own_hash != mark.hash) || (found == known + 1 && self.previous_hash != mark.hash);
-        if is_other { Err(KeyringError::OtherHistory { found }) } else { Ok(()) }
+        let is_known = match found - known {
+            0 => own_hash == mark.hash,
+            1 => self.previous_hash == mark.hash,
+            // A node that missed more generations than are remembered cannot tell.
+            missed => self.ancestors.get(missed as usize - 2).is_none_or(|hash| mark.hash.starts_with(hash)),
+        };
+        if is_known { Ok(()) } else { Err(KeyringError::OtherHistory { found }) }
     }
 
     /// The key that new tokens are signed with.
@@ -224,21 +275,42 @@ impl Keyring {
     /// Keys that every API server is to accept: the signing one first, as kubeadm wants it (kubernetes/kubernetes pull request
     /// 138939), then by age.
     pub fn accepted(&self) -> impl Iterator<Item = &KeyringKey> {
-        self.signing().into_iter().chain(self.keys.iter().filter(|key| key.state != KeyState::Signing))
+        let others = self.keys.iter().filter(|key| key.state.is_accepted() && key.state != KeyState::Signing);
+        self.signing().into_iter().chain(others)
+    }
+
+    /// The key of this id.
+    pub fn key(&self, kid: &str) -> Option<&KeyringKey> {
+        self.keys.iter().find(|key| key.kid == kid)
     }
 }
 
 impl KeyringKey {
     /// A key that has just entered the keyring.
     pub fn new(key: &PublicKey, state: KeyState, origin: Origin, now: Timestamp) -> Self {
+        Self { origin, ..Self::adopted(key.kid().as_str(), &key.to_pem(), state, now) }
+    }
+
+    /// A key that was on the nodes before irsad, as one of them reports it.
+    pub fn adopted(kid: &str, public_key: &str, state: KeyState, now: Timestamp) -> Self {
         Self {
-            kid: key.kid().to_string(),
-            public_key: key.to_pem(),
+            kid: kid.to_owned(),
+            public_key: public_key.to_owned(),
             state,
-            origin,
+            origin: Origin::Adopted,
             since: now,
+            history: Vec::new(),
             published_at: None,
             unused_since: None,
+            revoke: None,
+        }
+    }
+
+    /// Enters another state.
+    pub fn enter(&mut self, state: KeyState, now: Timestamp) {
+        if state != self.state {
+            self.history.push(Phase { state: self.state, since: self.since });
+            (self.state, self.since) = (state, now);
         }
     }
 

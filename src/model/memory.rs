@@ -111,7 +111,7 @@ pub struct PublishedKeys {
 }
 
 /// One key of [`PublishedKeys`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PublishedKey {
     /// The public key as it stands in the JWKS.

@@ -5,13 +5,21 @@
 //! the publish lead, begins to sign, and the next standby enters documents and verify lists in the same roll. Ages count
 //! from evidence only: a key is old when an outsider saw it, unused when every member has proven that it signs with another.
 
+mod adopt;
 mod document;
+mod follow;
+mod members;
+mod revoke;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use document::Ack;
+pub use adopt::{Adoption, adopt, found};
+pub use document::{Ack, AckKey};
+pub use follow::{Follow, Here, follow, restart_reasons};
+pub use members::{ControlPlane, ControlPlaneNode};
+pub use revoke::{RevokeError, revoke, take_over};
 
-use super::keyring::{KeyState, Keyring, KeyringKey, Member, Origin};
+use super::keyring::{KeyState, Keyring, KeyringKey, Member, Origin, Revoke};
 
 /// How long things last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +58,19 @@ pub struct Seen<'a> {
     pub acks: &'a [Ack],
     /// Key ids that an outsider finds at the issuer URL right now; empty where it could not be asked.
     pub outside: &'a [String],
+    /// The control plane; `None` where it could not be asked for: nobody becomes or stops being a member then.
+    pub control_plane: Option<&'a ControlPlane>,
+    /// Keys that something outside of our clocks still needs; `None` where that could not be asked: no key is dropped then.
+    pub held: Option<&'a [Held]>,
+}
+
+/// A key that must stay accepted although its time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Key id.
+    pub kid: String,
+    /// What needs it, for a person.
+    pub why: String,
 }
 
 /// One rule: the changed keyring where it changes something.
@@ -57,16 +78,29 @@ type Rule = fn(&Keyring, Seen<'_>, &Policy, Timestamp) -> Option<Keyring>;
 
 /// What to do next with `keyring`, which is the newest one.
 pub fn next(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Next {
-    let rules: [Rule; 7] =
-        [take_members, note_published, note_unused, retire, drop_unneeded, move_issuers, want_rotation];
-    if let Some(changed) = rules.iter().find_map(|rule| rule(keyring, seen, policy, now)) {
+    let housekeeping: [Rule; 7] = [
+        |keyring, seen, _, now| members::take(keyring, seen, now),
+        take_keys,
+        note_published,
+        note_unused,
+        retire,
+        drop_unneeded,
+        forget,
+    ];
+    let progress: [Rule; 2] = [move_issuers, want_rotation];
+    let first = |rules: &[Rule]| rules.iter().find_map(|rule| rule(keyring, seen, policy, now));
+    if let Some(changed) = first(&housekeeping) {
         return Next::Write(Box::new(changed));
     }
+    // Before the issuers: the restarts that they need bring the standby to the API servers.
     if keyring.standby().is_none() {
         return Next::MakeStandby;
     }
+    if let Some(changed) = first(&progress) {
+        return Next::Write(Box::new(changed));
+    }
     if keyring.rotate_since.is_none() {
-        return Next::Wait(Vec::new());
+        return Next::Wait(adoption_hindrances(keyring, seen, policy));
     }
     match hindrances(keyring, seen, policy, now) {
         hindrances if hindrances.is_empty() => Next::Promote,
@@ -85,24 +119,26 @@ pub fn with_standby(keyring: &Keyring, standby: KeyringKey) -> Keyring {
 pub fn promote(keyring: &Keyring, standby: KeyringKey, now: Timestamp) -> Keyring {
     let mut changed = keyring.clone();
     for key in &mut changed.keys {
-        let state = match key.state {
-            KeyState::Standby => KeyState::Signing,
-            KeyState::Signing => KeyState::Draining,
-            KeyState::Draining | KeyState::VerifyOnly => continue,
-        };
-        (key.state, key.since) = (state, now);
+        match (key.state, key.revoke) {
+            (KeyState::Standby, _) => key.enter(KeyState::Signing, now),
+            (KeyState::Signing, Some(Revoke::Now)) => key.enter(KeyState::Revoked, now),
+            (KeyState::Signing, Some(Revoke::Drain) | None) => key.enter(KeyState::Draining, now),
+            (KeyState::Draining | KeyState::VerifyOnly | KeyState::Retired | KeyState::Revoked, _) => {}
+        }
     }
     changed.rotate_since = None;
     changed.keys.push(standby);
     changed
 }
 
-/// A node that has given evidence is a member until a person, or proof that it is gone, takes it out.
-fn take_members(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) -> Option<Keyring> {
-    let is_new = |ack: &&Ack| !keyring.members.iter().any(|member| member.node == ack.node);
-    let new: Vec<Member> =
-        seen.acks.iter().filter(is_new).map(|ack| Member { node: ack.node.clone(), since: now }).collect();
-    (!new.is_empty()).then(|| Keyring { members: [keyring.members.clone(), new].concat(), ..keyring.clone() })
+/// A key that a node accepts and the keyring does not know was put there by a person: it stays accepted, and published. One that
+/// stands alone in a signing key file is that node's to bring in.
+fn take_keys(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) -> Option<Keyring> {
+    let is_known = |kid: &str| keyring.key(kid).is_some() || seen.acks.iter().any(|ack| ack.key_on_disk == kid);
+    let new = seen.acks.iter().flat_map(|ack| &ack.keys).find(|key| !is_known(&key.kid))?;
+    let mut changed = keyring.clone();
+    changed.keys.push(KeyringKey::adopted(&new.kid, &new.public_key, KeyState::Draining, now));
+    Some(changed)
 }
 
 fn note_published(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) -> Option<Keyring> {
@@ -125,39 +161,88 @@ fn note_unused(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) ->
 
 /// The last token may live until then, and a verifier must find its key.
 fn retire(keyring: &Keyring, _: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
+    let is_gone = |since: Option<Timestamp>| has_passed(since, policy.token_lifetime, policy, now);
+    let left = keyring.leaving.iter().filter(|key| !is_gone(key.gone_since)).cloned().collect::<Vec<_>>();
+    if left.len() < keyring.leaving.len() {
+        return Some(Keyring { leaving: left, ..keyring.clone() });
+    }
     with_keys(keyring, |key| {
-        let is_over =
-            key.state == KeyState::Draining && has_passed(key.unused_since, policy.token_lifetime, policy, now);
-        is_over.then(|| KeyringKey { state: KeyState::VerifyOnly, since: now, ..key.clone() })
+        let state = match key.revoke {
+            Some(_) => KeyState::Revoked,
+            None => KeyState::VerifyOnly,
+        };
+        let is_over = key.state == KeyState::Draining && (is_gone(key.unused_since) || key.revoke == Some(Revoke::Now));
+        is_over.then(|| entered(key, state, now))
     })
 }
 
-/// Nodes leave a dropped key out of their verify lists at a restart that happens anyway.
-fn drop_unneeded(keyring: &Keyring, _: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
-    let is_over = |key: &KeyringKey| {
-        key.state == KeyState::VerifyOnly
+/// Nodes leave a key that is no longer needed out of their verify lists at a restart that happens anyway. What a person has put
+/// there a person takes out, and what legacy tokens or a controller manager use stays.
+fn drop_unneeded(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
+    let held = seen.held?;
+    with_keys(keyring, |key| {
+        let is_over = key.state == KeyState::VerifyOnly
             && key.origin == Origin::Made
             && has_passed(key.unused_since, policy.verify_retention, policy, now)
+            && !held.iter().any(|held| held.kid == key.kid);
+        is_over.then(|| entered(key, KeyState::Retired, now))
+    })
+}
+
+/// What no member has any more, neither in its files nor in its process, need not be remembered.
+fn forget(keyring: &Keyring, seen: Seen<'_>, _: &Policy, _: Timestamp) -> Option<Keyring> {
+    let is_gone = |key: &&KeyringKey| {
+        matches!(key.state, KeyState::Retired | KeyState::Revoked)
+            && every_member(keyring, seen, |ack| !ack.has(&key.kid))
     };
-    let kept: Vec<KeyringKey> = keyring.keys.iter().filter(|key| !is_over(key)).cloned().collect();
+    let kept: Vec<KeyringKey> = keyring.keys.iter().filter(|key| !is_gone(key)).cloned().collect();
     (kept.len() < keyring.keys.len()).then(|| Keyring { keys: kept, ..keyring.clone() })
 }
 
-/// Accept everywhere, then sign everywhere: our issuer stands last until every API server accepts it, then first.
+fn entered(key: &KeyringKey, state: KeyState, now: Timestamp) -> KeyringKey {
+    let mut key = key.clone();
+    key.enter(state, now);
+    key
+}
+
+/// Accept everywhere, then sign everywhere: our issuer stands last until every API server accepts it, then first. Where there is
+/// one API server, nobody else has to accept what it signs.
 fn move_issuers(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, _: Timestamp) -> Option<Keyring> {
     let ours = &policy.issuer;
     if keyring.issuers.first() == Some(ours) {
         return None;
     }
     let others = keyring.issuers.iter().filter(|issuer| *issuer != ours).cloned();
-    let issuers: Vec<String> = if !keyring.issuers.contains(ours) {
-        others.chain([ours.clone()]).collect()
-    } else if every_member(keyring, seen, |ack| ack.issuers.contains(ours)) && is_public(keyring, seen) {
+    let is_alone = keyring.members.len() == 1 && seen.control_plane.is_some();
+    let is_accepted = is_alone || every_member(keyring, seen, |ack| ack.issuers.contains(ours));
+    let issuers: Vec<String> = if is_accepted && is_public(keyring, seen) && keyring.rollout.is_none() {
         [ours.clone()].into_iter().chain(others).collect()
+    } else if !is_alone && !keyring.issuers.contains(ours) {
+        others.chain([ours.clone()]).collect()
     } else {
         return None;
     };
     Some(Keyring { issuers, ..keyring.clone() })
+}
+
+/// What the adoption waits for, where it is not over.
+fn adoption_hindrances(keyring: &Keyring, seen: Seen<'_>, policy: &Policy) -> Vec<String> {
+    let ours = &policy.issuer;
+    if keyring.issuers.first() == Some(ours) {
+        return Vec::new();
+    }
+    let behind = members_without(keyring, seen, |ack| ack.issuers.contains(ours));
+    let mut waits = Vec::new();
+    if !behind.is_empty() {
+        waits.push(format!("for kube-apiserver of {} to accept issuer {ours}", behind.join(", ")));
+    }
+    if !is_public(keyring, seen) {
+        waits.push("for the signing key to be found at the issuer URL".to_owned());
+    }
+    if let Some(rollout) = &keyring.rollout {
+        waits.push(format!("for kube-apiserver of {} to be done with its change", rollout.holder));
+    }
+    waits
 }
 
 /// Whether an outsider finds the key that signs.
@@ -194,23 +279,6 @@ fn hindrances(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp
         found.push(format!("for kube-apiserver of {} to be done with its change", rollout.holder));
     }
     found
-}
-
-/// Why this node's API server, which shows `ack`, has to be restarted to follow the keyring; empty where it has not. A key that
-/// only it still accepts is no reason, and the standby is one only while a rotation waits for it.
-pub fn restart_reasons(keyring: &Keyring, ack: &Ack) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if let Some(signing) = keyring.signing().filter(|key| key.kid != ack.signing_kid) {
-        reasons.push(format!("sign with key {}", signing.kid));
-    }
-    let is_needed = |key: &&KeyringKey| key.state != KeyState::Standby || keyring.rotate_since.is_some();
-    let lacking = keyring.accepted().filter(is_needed).filter(|key| !ack.served.contains(&key.kid));
-    reasons.extend(lacking.map(|key| format!("accept key {}", key.kid)));
-    let signs_as_another = keyring.issuers.first() != ack.issuers.first();
-    if signs_as_another || keyring.issuers.iter().any(|issuer| !ack.issuers.contains(issuer)) {
-        reasons.push(format!("have the issuers {}", keyring.issuers.join(", ")));
-    }
-    reasons
 }
 
 fn every_member(keyring: &Keyring, seen: Seen<'_>, shows: impl Fn(&Ack) -> bool) -> bool {

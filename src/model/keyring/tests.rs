@@ -19,6 +19,7 @@ fn keyring() -> Keyring {
         cluster: "prod-1".to_owned(),
         generation: 7,
         previous_hash: hash(b"generation 6\n"),
+        ancestors: vec![hash(b"generation 5\n")[..16].to_owned()],
         issuers: vec!["https://oidc.example.com".to_owned(), "https://kubernetes.default.svc.cluster.local".to_owned()],
         keys: vec![
             KeyringKey {
@@ -28,6 +29,7 @@ fn keyring() -> Keyring {
             KeyringKey { published_at: Some(made), ..KeyringKey::new(&key(1), KeyState::Signing, Origin::Made, used) },
             KeyringKey::new(&key(2), KeyState::Standby, Origin::Made, used),
         ],
+        leaving: Vec::new(),
         members: vec![Member { node: "n1".to_owned(), since: made }],
         rotate_since: None,
         rollout: Some(Rollout { holder: "n1".to_owned(), since: used }),
@@ -82,9 +84,14 @@ fn older_generation_or_another_history_is_refused_by_a_node_that_was_further() {
     assert_eq!((next.generation, next.previous_hash.as_str()), (8, hash(&bytes).as_str()));
     assert!(before.continues(&hash(&bytes), &mark).is_ok());
     assert!(next.continues(&hash(&next.render()), &mark).is_ok());
-    // A node that was off for several generations cannot follow each of them.
-    let later = next.next(&next.render());
-    assert!(later.continues(&hash(&later.render()), &mark).is_ok());
+    let mut later = next.next(&next.render());
+    for missed in 1..=MOST_ANCESTORS {
+        assert!(later.continues(&hash(&later.render()), &mark).is_ok(), "{missed} generations missed");
+        let others = HighWater { hash: hash(b"other bytes"), ..mark.clone() };
+        assert!(later.continues(&hash(&later.render()), &others).is_err(), "{missed} generations of another history");
+        later = later.next(&later.render());
+    }
+    assert_eq!(later.ancestors.len(), MOST_ANCESTORS);
 
     let older = Keyring { generation: 6, ..keyring() };
     assert!(matches!(older.continues("", &mark), Err(KeyringError::WentBack { found: 6, known: 7 })));

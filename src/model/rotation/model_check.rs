@@ -5,7 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model, Property};
 
 use super::*;
-use crate::model::{keyring::Rollout, memory::Version1};
+use crate::model::{
+    keyring::{Member, Rollout},
+    memory::Version1,
+};
 
 const OURS: &str = "https://ours.example";
 const OLD: &str = "https://old.example";
@@ -110,15 +113,7 @@ fn kid(number: u8) -> String {
 }
 
 fn standby(number: u8) -> KeyringKey {
-    KeyringKey {
-        kid: kid(number),
-        public_key: String::new(),
-        state: KeyState::Standby,
-        origin: Origin::Made,
-        since: ago(0),
-        published_at: None,
-        unused_since: None,
-    }
+    KeyringKey { origin: Origin::Made, ..KeyringKey::adopted(&kid(number), "", KeyState::Standby, ago(0)) }
 }
 
 impl Cluster {
@@ -170,7 +165,12 @@ impl Cluster {
             keyring.members.retain(|member| world.node(&member.node).process.is_some());
         }
         let fresh = || standby(world.keys_made);
-        let mut decided = match next(&keyring, Seen { acks: &acks, outside }, &self.policy(), now) {
+        let mut decided = match next(
+            &keyring,
+            Seen { acks: &acks, outside, control_plane: None, held: Some(&[]) },
+            &self.policy(),
+            now,
+        ) {
             Next::Wait(_) => return None,
             Next::Write(changed) => *changed,
             Next::MakeStandby => with_standby(&keyring, fresh()),
@@ -205,12 +205,19 @@ impl World {
         Some(Ack {
             version: Version1,
             node: format!("n{number}"),
+            machine: String::new(),
+            address: String::new(),
+            at: ago(0),
             generation: 0,
             served: process.verify.clone(),
             signing_kid: process.signing.clone(),
             issuers: process.issuers.clone(),
+            key_on_disk: process.signing.clone(),
+            key_on_disk_since: ago(0),
+            keys: Vec::new(),
             process_started_at: ago(0),
             boot_id: String::new(),
+            failure: None,
         })
     }
 
@@ -223,6 +230,7 @@ impl World {
         self.keyring = keyring;
         for key in &mut self.keyring.keys {
             key.since = ago(0);
+            key.history.clear();
         }
         self.keyring.rotate_since = self.keyring.rotate_since.map(|_| ago(0));
         if fault != Fault::CommitsUnconditionally {
@@ -288,6 +296,8 @@ impl Model for Cluster {
                 cluster: "c".to_owned(),
                 generation: 1,
                 previous_hash: String::new(),
+                ancestors: Vec::new(),
+                leaving: Vec::new(),
                 issuers: vec![OLD.to_owned()],
                 keys: vec![adopted],
                 members: (0..self.nodes).map(member).collect(),

@@ -1,5 +1,8 @@
 use super::*;
-use crate::model::{keyring::Rollout, memory::Version1};
+use crate::model::{
+    keyring::{Member, Rollout},
+    memory::Version1,
+};
 
 const OURS: &str = "https://oidc.example.com";
 const OLD: &str = "https://kubernetes.default.svc.cluster.local";
@@ -22,15 +25,7 @@ fn policy() -> Policy {
 }
 
 fn key(kid: &str, state: KeyState, origin: Origin) -> KeyringKey {
-    KeyringKey {
-        kid: kid.to_owned(),
-        public_key: String::new(),
-        state,
-        origin,
-        since: at(0),
-        published_at: Some(at(0)),
-        unused_since: None,
-    }
+    KeyringKey { origin, published_at: Some(at(0)), ..KeyringKey::adopted(kid, "", state, at(0)) }
 }
 
 /// A cluster of two nodes in the middle of its life: `k1` signs, `k2` stands by.
@@ -41,8 +36,10 @@ fn keyring() -> Keyring {
         cluster: "prod-1".to_owned(),
         generation: 3,
         previous_hash: String::new(),
+        ancestors: Vec::new(),
         issuers: vec![OURS.to_owned(), OLD.to_owned()],
         keys: vec![key("k1", KeyState::Signing, Origin::Adopted), key("k2", KeyState::Standby, Origin::Made)],
+        leaving: Vec::new(),
         members: vec![member("n1"), member("n2")],
         rotate_since: None,
         rollout: None,
@@ -53,13 +50,26 @@ fn ack(node: &str, signing: &str, served: &[&str]) -> Ack {
     Ack {
         version: Version1,
         node: node.to_owned(),
+        machine: String::new(),
+        address: String::new(),
+        at: at(0),
         generation: 3,
         served: served.iter().map(|kid| (*kid).to_owned()).collect(),
         signing_kid: signing.to_owned(),
         issuers: vec![OURS.to_owned(), OLD.to_owned()],
+        key_on_disk: signing.to_owned(),
+        key_on_disk_since: at(0),
+        keys: Vec::new(),
         process_started_at: at(0),
         boot_id: String::new(),
+        failure: None,
     }
+}
+
+/// Control-plane nodes of these names.
+fn nodes(names: &[&str]) -> ControlPlane {
+    let node = |name: &&str| ControlPlaneNode { name: (*name).to_owned(), addresses: Vec::new() };
+    ControlPlane { nodes: names.iter().map(node).collect(), api_servers: Vec::new() }
 }
 
 fn acks() -> Vec<Ack> {
@@ -68,7 +78,15 @@ fn acks() -> Vec<Ack> {
 
 fn decide(keyring: &Keyring, acks: &[Ack], now: i64) -> Next {
     let outside: Vec<String> = ["k1", "k2"].map(str::to_owned).to_vec();
-    next(keyring, Seen { acks, outside: &outside }, &policy(), at(now))
+    decide_with(
+        keyring,
+        Seen { acks, outside: &outside, control_plane: Some(&nodes(&["n1", "n2"])), held: Some(&[]) },
+        now,
+    )
+}
+
+fn decide_with(keyring: &Keyring, seen: Seen<'_>, now: i64) -> Next {
+    next(keyring, seen, &policy(), at(now))
 }
 
 fn written(next: Next) -> Keyring {
@@ -84,7 +102,8 @@ fn rotation_is_wanted_after_its_period_and_never_without_one() {
     assert_eq!(written(decide(&keyring(), &acks(), 90 * DAY)).rotate_since, Some(at(90 * DAY)));
     let never = Policy { period: None, ..policy() };
     let acks = acks();
-    assert_eq!(next(&keyring(), Seen { acks: &acks, outside: &[] }, &never, at(1000 * DAY)), Next::Wait(Vec::new()));
+    let seen = Seen { acks: &acks, outside: &[], control_plane: None, held: None };
+    assert_eq!(next(&keyring(), seen, &never, at(1000 * DAY)), Next::Wait(Vec::new()));
 }
 
 #[test]
@@ -141,7 +160,7 @@ fn retired_key_stays_published_until_its_last_token_expired_and_accepted_for_the
     };
     let keyring = Keyring { rotate_since: Some(at(0)), ..keyring };
     assert!(!matches!(decide(&keyring, &both, 375 * DAY + 299), Next::Write(_)));
-    assert_eq!(written(decide(&keyring, &both, 375 * DAY + 300)).keys.len(), 2);
+    assert_eq!(states(&written(decide(&keyring, &both, 375 * DAY + 300)))[0], KeyState::Retired);
     assert!(
         !matches!(decide(&adopted, &both, 9_999 * DAY), Next::Write(_)),
         "an adopted key is a person's to take out"
@@ -151,14 +170,15 @@ fn retired_key_stays_published_until_its_last_token_expired_and_accepted_for_the
 #[test]
 fn issuer_is_accepted_everywhere_before_it_signs_anywhere() {
     let before = Keyring { issuers: vec![OLD.to_owned()], ..keyring() };
-    let accepted = written(decide(&before, &acks(), 0));
-    assert_eq!(accepted.issuers, [OLD, OURS]);
     let mut acks = acks();
     for ack in &mut acks {
         ack.issuers = vec![OLD.to_owned()];
     }
+    let accepted = written(decide(&before, &acks, 0));
+    assert_eq!(accepted.issuers, [OLD, OURS]);
     acks[0].issuers.push(OURS.to_owned());
-    assert_eq!(decide(&accepted, &acks, 0), Next::Wait(Vec::new()));
+    let waits = format!("for kube-apiserver of n2 to accept issuer {OURS}");
+    assert_eq!(decide(&accepted, &acks, 0), Next::Wait(vec![waits]));
     assert_eq!(restart_reasons(&accepted, &acks[1]), [format!("have the issuers {OLD}, {OURS}")]);
     acks[1].issuers.push(OURS.to_owned());
     let signing = written(decide(&accepted, &acks, 0));
@@ -178,10 +198,20 @@ fn restart_is_for_what_must_be_accepted_or_signed_and_for_nothing_more() {
 }
 
 #[test]
-fn node_that_shows_itself_becomes_a_member() {
-    let mut acks = acks();
-    acks.push(ack("n3", "k1", &["k1"]));
-    let members: Vec<String> =
-        written(decide(&keyring(), &acks, 0)).members.into_iter().map(|member| member.node).collect();
-    assert_eq!(members, ["n1", "n2", "n3"]);
+fn members_are_the_nodes_of_the_control_plane_whether_irsad_reports_from_them_or_not() {
+    let members = |next: Next| written(next).members.into_iter().map(|member| member.node).collect::<Vec<_>>();
+    let acks = [acks(), vec![Ack { address: "10.0.0.5".to_owned(), ..ack("n5", "k1", &["k1"]) }]].concat();
+    let listed = ControlPlane {
+        api_servers: ["10.0.0.4", "10.0.0.5"].map(str::to_owned).to_vec(),
+        ..nodes(&["n1", "n2", "n3"])
+    };
+    let seen = Seen { acks: &acks, outside: &[], control_plane: Some(&listed), held: None };
+    assert_eq!(members(decide_with(&keyring(), seen, 0)), ["n1", "n2", "n3", "10.0.0.4", "n5"]);
+
+    let held = Rollout { holder: "n2".to_owned(), since: at(0) };
+    let without = Seen { control_plane: Some(&nodes(&["n1"])), ..seen };
+    let left = written(decide_with(&Keyring { rollout: Some(held), ..keyring() }, without, 0));
+    assert_eq!((left.members.len(), left.rollout), (1, None), "a deleted node gives back what it held");
+    let unasked = Seen { control_plane: None, ..seen };
+    assert_eq!(decide_with(&keyring(), unasked, 0), Next::Wait(Vec::new()), "who is not listed is not gone");
 }
