@@ -27,7 +27,9 @@ const ALLOWED: &[(&str, &str)] = &[("aws/", "store"), ("cluster/secrets.rs", "st
 /// Crates that only one module may know, beside the standard ones.
 const HOMES: &[(&str, &[&str])] = &[
     ("aws_config", &["aws/mod.rs", "aws/"]),
+    ("aws_lc_rs", &["model/sealed.rs"]),
     ("aws_sdk_iam", &["aws/"]),
+    ("aws_sdk_kms", &["aws/kms.rs"]),
     ("aws_sdk_s3", &["aws/"]),
     ("aws_sdk_sts", &["aws/"]),
     ("clap", &["cli/", "main.rs"]),

@@ -18,7 +18,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use jiff::{Timestamp, fmt::rfc2822};
-use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{CertificateError, ClientConfig, RootCertStore, crypto};
 use thiserror::Error;
 
 use super::LARGEST_OBJECT_BYTES;
@@ -127,7 +127,8 @@ impl PublicClient {
 
 fn tls_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, rustls::Error> {
     // TLS 1.2 and 1.3.
-    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider())).with_safe_default_protocol_versions()
+    ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
 }
 
 fn tcp() -> HttpConnector {
@@ -308,7 +309,7 @@ mod tests {
             let key = KeyPair::generate().expect("a key");
             let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
             let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-            let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            let config = ServerConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
                 .expect("protocol versions")
                 .with_no_client_auth()

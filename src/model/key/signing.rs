@@ -80,12 +80,22 @@ impl SigningKey {
     pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
         match &self.secret {
             Secret::Rsa(key) => key.to_pkcs1_pem(LineEnding::LF).map_err(|error| KeyError::Make(error.to_string())),
-            Secret::P256(key) => {
-                // Not SEC1: the library leaves the curve out of it, and kube-apiserver wants it there.
-                let der = key.to_pkcs8_der().map_err(|error| KeyError::Make(error.to_string()))?;
-                Ok(Zeroizing::new(pem_blocks::write("PRIVATE KEY", der.as_bytes())))
-            }
+            // Not SEC1: the library leaves the curve out of it, and kube-apiserver wants it there.
+            Secret::P256(_) => self.to_pkcs8_pem(),
         }
+    }
+
+    /// One PEM block PKCS#8 `PRIVATE KEY`, as the keyring keeps private halves.
+    ///
+    /// # Errors
+    /// [`KeyError::Make`] where the library fails.
+    pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, KeyError> {
+        let der = match &self.secret {
+            Secret::Rsa(key) => key.to_pkcs8_der(),
+            Secret::P256(key) => key.to_pkcs8_der(),
+        };
+        let der = der.map_err(|error| KeyError::Make(error.to_string()))?;
+        Ok(Zeroizing::new(pem_blocks::write("PRIVATE KEY", der.as_bytes())))
     }
 
     fn of(secret: Secret, label: &str) -> Result<Self, KeyError> {
