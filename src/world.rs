@@ -147,6 +147,7 @@ impl World {
             all: text(&configured.all),
             s3: text(&configured.s3),
             iam: text(&configured.iam),
+            kms: String::new(),
             sts: text(&configured.sts),
         }
     }

@@ -144,6 +144,11 @@ impl AwsError {
         &self.reason
     }
 
+    /// What AWS or the network said, for another sentence.
+    pub(super) fn into_cause(self) -> Cause {
+        self.cause
+    }
+
     pub(super) fn with_reason(self, reason: Reason) -> Self {
         Self { reason, ..self }
     }
@@ -302,7 +307,13 @@ fn by_code(call: &Call, code: &str, message: &str) -> Option<Reason> {
         | "InvalidAccessKeyId"
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
-        | "IncompleteSignature" => Reason::Credentials,
+        | "IncompleteSignature"
+        | "MissingAuthenticationTokenException" => Reason::Credentials,
+        // What services with a JSON protocol say for both.
+        "InvalidSignatureException" if ["expired", "not yet current"].iter().any(|sign| message.contains(sign)) => {
+            Reason::Clock
+        }
+        "InvalidSignatureException" => Reason::Credentials,
         "RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture" => Reason::Clock,
         "SlowDown"
         | "ServiceUnavailable"

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod iam;
+pub mod kms;
 pub mod s3;
 
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Endpoints {
     pub s3: String,
     /// For IAM.
     pub iam: String,
+    /// For KMS.
+    pub kms: String,
     /// For STS.
     pub sts: String,
 }
