@@ -16,7 +16,8 @@
 //!
 //! Imports go one way: `main → cli → daemon → observe, execute → host, store, aws, cluster → model`. `host`, `store`,
 //! `aws` and `cluster` do not know each other; `aws::s3` and `cluster::secrets` implement `store`'s contract. `config` is
-//! used from `daemon` upwards, and by `observe` and `execute` as [`config::Settings`]. `tests/tidy.rs` holds this.
+//! used from `daemon` upwards, and by `observe` and `execute` as [`config::Settings`]. [`private_keys`] joins `store` and
+//! `aws::kms` for both. `tests/tidy.rs` holds this.
 
 pub mod aws;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod execute;
 pub mod host;
 pub mod model;
 pub mod observe;
+pub mod private_keys;
 pub mod store;
 pub mod world;
 

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["host", "store", "aws", "cluster"],
     &["config"],
+    &["private_keys"],
     &["world"],
     &["observe", "execute"],
     &["daemon"],
