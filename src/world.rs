@@ -147,7 +147,7 @@ impl World {
             all: text(&configured.all),
             s3: text(&configured.s3),
             iam: text(&configured.iam),
-            kms: String::new(),
+            kms: text(&configured.kms),
             sts: text(&configured.sts),
         }
     }

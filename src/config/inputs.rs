@@ -5,7 +5,7 @@ use std::{cell::Cell, path::Path};
 use crate::model::{location::Location, region::Region};
 
 use super::{
-    ClusterName, Distribution, Mistakes, Settings,
+    ClusterName, Distribution, Mistakes, Settings, keyring,
     options::{self, Surroundings},
     section::{Log, Section},
     tree::Tree,
@@ -78,15 +78,19 @@ impl Reading {
         let webhook = options::webhook(root.section("webhook"), &rotation, &mut notices);
         let api_server = options::api_server(root.section("apiServer"), around, rotation.below_floors);
         let store: Option<Location> = root.section("issuer").text("store");
-        let in_aws = provider.manage || matches!(store, Some(Location::S3 { .. }));
+        let keyring_section = root.section("keyring");
+        let keyring = keyring::keyring(&keyring_section, store.as_ref());
+        let in_aws = provider.manage || matches!(store, Some(Location::S3 { .. })) || keyring.needs_aws();
         let aws = options::aws(root.section("aws"), around, in_aws, &needs_region);
         let issuer = options::issuer(root.section("issuer"), aws.region.as_ref());
+        keyring::check_region(&keyring_section, &keyring, aws.region.as_ref());
+        keyring_section.finish();
         let distribution = api_server.as_ref().map(|settings| settings.distribution);
         root.finish();
 
         let settings = match (cluster, issuer, api_server) {
             (Some(cluster), Some(issuer), Some(api_server)) => {
-                Some(Settings { cluster, issuer, aws, provider, api_server, rotation, webhook, notices })
+                Some(Settings { cluster, issuer, keyring, aws, provider, api_server, rotation, webhook, notices })
             }
             _ => None,
         };
@@ -106,14 +110,6 @@ fn check_version(root: &Section<'_>) {
 
 /// Words that the format has and this version does not follow: better refused than promised.
 fn check_what_is_not_in_this_version(root: &Section<'_>) {
-    let keyring = root.section("keyring");
-    if keyring.raw("store").is_some_and(|store| store != "kubernetes") {
-        keyring.blame("store", "keyrings in S3 or a folder are not in this version; leave it out");
-    }
-    if keyring.raw("kmsKey").is_some_and(|key| !key.is_empty()) {
-        keyring.blame("kmsKey", "sealing keys through KMS is not in this version; leave it out");
-    }
-    keyring.finish();
     let roles = root.section("roles");
     if roles.one_of("mode", &[("none", false), ("list", true), ("crd", true)]) == Some(true) {
         roles.blame("mode", "making roles is not in this version; leave it out");

@@ -7,12 +7,14 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::model::{
     issuer::{Audience, IssuerUrl},
-    location::Location,
+    kms_key::KmsKey,
+    location::{KeyringLocation, Location},
     region::Region,
 };
 
 mod desired;
 mod inputs;
+mod keyring;
 mod mistake;
 mod options;
 mod section;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub cluster: ClusterName,
     /// `issuer`: who signs the tokens and where the public documents are.
     pub issuer: IssuerSettings,
+    /// `keyring`: where the keys are kept that the control-plane nodes share.
+    pub keyring: KeyringSettings,
     /// `aws`: how AWS is reached.
     pub aws: AwsSettings,
     /// `provider`: the IAM OIDC provider.
@@ -58,7 +62,7 @@ pub struct IssuerSettings {
     /// `issuer.jwksPath` (`openid/v1/jwks`): path of the JWK Set below the issuer.
     pub jwks_path: JwksPath,
     /// `issuer.createBucket` (`true`): create the bucket where it does not exist, and with `access: bucketPolicy` keep its public access
-    /// block and our statement in its policy. `false`: both are yours to set. Nothing with a folder.
+    /// block and our statement in its policy; likewise the keyring's bucket. `false`: they are yours to set. Nothing with folders.
     pub create_bucket: bool,
     /// `issuer.access` (`bucketPolicy`).
     pub access: Access,
@@ -73,16 +77,26 @@ pub enum Access {
     External,
 }
 
+/// `keyring`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyringSettings {
+    /// `keyring.store` (`kubernetes`): Secrets of kube-system; `s3://BUCKET[/PREFIX]`, a private bucket, never the issuer's; or
+    /// `file:///DIR`, for a cluster with one control-plane node.
+    pub store: KeyringLocation,
+    /// `keyring.kmsKey` (empty, `None`; required with S3): the KMS key that seals private halves before they leave the node.
+    pub kms_key: Option<KmsKey>,
+}
+
 /// `aws`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwsSettings {
-    /// `aws.region` (the instance metadata's): region of bucket and STS. `None` where nothing of this configuration is in AWS.
+    /// `aws.region` (the instance metadata's): region of buckets, KMS and STS. `None` where nothing of this configuration is in AWS.
     pub region: Option<Region>,
     /// `aws.endpointUrl` (AWS itself): a service that stands in for AWS.
     pub endpoints: Endpoints,
 }
 
-/// `aws.endpointUrl`: one URL for every service, or a mapping with `s3`, `iam` and `sts`.
+/// `aws.endpointUrl`: one URL for every service, or a mapping with `s3`, `iam`, `kms` and `sts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// For services without one of their own.
@@ -91,6 +105,8 @@ pub struct Endpoints {
     pub s3: Option<EndpointUrl>,
     /// `aws.endpointUrl.iam`
     pub iam: Option<EndpointUrl>,
+    /// `aws.endpointUrl.kms`
+    pub kms: Option<EndpointUrl>,
     /// `aws.endpointUrl.sts`
     pub sts: Option<EndpointUrl>,
 }

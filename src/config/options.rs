@@ -141,9 +141,9 @@ fn endpoints(section: &Section<'_>) -> Endpoints {
         return Endpoints { all: url(section, "endpointUrl"), ..Endpoints::default() };
     }
     let services = section.section("endpointUrl");
-    let (s3, iam, sts) = (url(&services, "s3"), url(&services, "iam"), url(&services, "sts"));
+    let [s3, iam, kms, sts] = ["s3", "iam", "kms", "sts"].map(|service| url(&services, service));
     services.finish();
-    Endpoints { all: None, s3, iam, sts }
+    Endpoints { all: None, s3, iam, kms, sts }
 }
 
 /// `provider`

@@ -50,6 +50,7 @@ fn smallest_configuration_has_every_default() {
             create_bucket: true,
             access: Access::BucketPolicy,
         },
+        keyring: KeyringSettings { store: KeyringLocation::Kubernetes, kms_key: None },
         aws: AwsSettings { region: region("eu-west-1"), endpoints: Endpoints::default() },
         provider: ProviderSettings {
             manage: true,
@@ -177,7 +178,7 @@ fn examples_of_the_manual_are_configurations() {
         .map(|text| text.replace("\\-", "-"))
         .filter(|text| text.starts_with("version: 1\n"))
         .collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     for example in &examples {
         assert_eq!(settle(&[("irsad.yaml", example)]).err(), None, "{example}");
     }
@@ -259,6 +260,59 @@ fn issuer_and_store_must_belong_together() {
 }
 
 #[test]
+fn keyring_is_kept_where_it_is_written_and_nowhere_public() {
+    let keyring = |text: &str| format!("{SMALLEST}keyring: {{ {text} }}\n");
+    let bucket = "store: s3://prod-1-keys/a, kmsKey: alias/irsad";
+    for (text, store, prefix, kms_key) in [
+        ("store: kubernetes, kmsKey: \"\"", "kubernetes", "", None),
+        ("kmsKey: alias/irsad", "kubernetes", "", Some("alias/irsad")),
+        (bucket, "s3://prod-1-keys/a", "a", Some("alias/irsad")),
+        ("store: file:///var/lib/irsad/keyring", "file:///var/lib/irsad/keyring", "", None),
+    ] {
+        let found = one(&keyring(text)).keyring;
+        assert_eq!((found.store.to_string().as_str(), found.store.prefix()), (store, prefix));
+        assert_eq!(found.kms_key.as_ref().map(KmsKey::as_str), kms_key);
+    }
+    for (text, message) in [
+        (
+            "store: vault",
+            "keyring.store: keyring store vault is neither kubernetes nor s3://BUCKET[/PREFIX] nor file:///DIR",
+        ),
+        (
+            "store: s3://prod-1-keys",
+            "keyring.kmsKey: it is missing; private keys leave this node for S3 sealed only, name a KMS key, for example `kmsKey: alias/irsad`",
+        ),
+        (
+            "store: s3://prod-1-keys, kmsKey: \"\"",
+            "keyring.kmsKey: it is missing; private keys leave this node for S3 sealed only, name a KMS key, for example `kmsKey: alias/irsad`",
+        ),
+        (
+            "store: s3://prod-1-oidc/keyring, kmsKey: alias/irsad",
+            "keyring.store: prod-1-oidc is also the bucket of issuer.store, which is public; give the keyring a bucket of its own",
+        ),
+        (
+            "kmsKey: irsad",
+            "keyring.kmsKey: \"irsad\" is not a KMS key; write its ARN, as in arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab, or alias/NAME, or its id",
+        ),
+        (
+            "kmsKey: \"arn:aws:kms:us-east-1:123456789012:alias/irsad\"",
+            "keyring.kmsKey: the key is in us-east-1 and aws.region is eu-west-1; name a key of that region",
+        ),
+    ] {
+        assert_eq!(mistakes(&keyring(text)), [format!("irsad.yaml: line 5: {message}")]);
+    }
+    for folder in ["/srv/oidc", "/srv/oidc/keys", "/srv"] {
+        let text = format!(
+            "version: 1\ncluster: prod-1\nissuer: {{ store: file:///srv/oidc, url: https://oidc.example.com }}\nkeyring: {{ store: file://{folder} }}\n"
+        );
+        let message = format!(
+            "irsad.yaml: line 4: keyring.store: {folder} and the folder of issuer.store, /srv/oidc, lie in each other, and a web server serves that one; give the keyring a folder of its own"
+        );
+        assert_eq!(mistakes(&text), [message]);
+    }
+}
+
+#[test]
 fn region_of_the_instance_is_asked_for_only_where_it_matters() {
     let folder = "version: 1\ncluster: prod-1\nissuer: { store: file:///srv/oidc, url: https://oidc.example.com }\n";
     for (text, needed) in [
@@ -266,6 +320,7 @@ fn region_of_the_instance_is_asked_for_only_where_it_matters() {
         (format!("{SMALLEST}aws: {{ region: eu-west-1 }}\n"), false),
         (folder.to_owned(), true),
         (format!("{folder}provider: {{ manage: false }}\n"), false),
+        (format!("{folder}provider: {{ manage: false }}\nkeyring: {{ kmsKey: alias/irsad }}\n"), true),
     ] {
         let inputs = Inputs::from_texts(&[("irsad.yaml", &text)]).expect("inputs");
         assert_eq!(inputs.needs_region(), needed, "{text}");
@@ -316,7 +371,7 @@ fn kops_has_defaults_of_its_own() {
 #[test]
 fn values_are_read_as_written() {
     let text = format!(
-        "{SMALLEST}  access: external\n  createBucket: false\naws:\n  region: us-gov-west-1\n  endpointUrl: {{ s3: \"http://127.0.0.1:5000\" }}\n\
+        "{SMALLEST}  access: external\n  createBucket: false\naws:\n  region: us-gov-west-1\n  endpointUrl: {{ s3: \"http://127.0.0.1:5000\", kms: \"http://127.0.0.1:5000\" }}\n\
          rotation: {{ period: never, publishLead: 2d, tokenLifetime: 1d12h, verifyRetention: 400d }}\n\
          webhook: {{ mode: none, port: 1, failurePolicy: Fail, tokenExpiration: 36h }}\napiServer: {{ restart: never, evidenceTimeout: 10m }}\n"
     );
@@ -324,7 +379,10 @@ fn values_are_read_as_written() {
     assert_eq!(settings.issuer.url.as_str(), "https://prod-1-oidc.s3.us-gov-west-1.amazonaws.com");
     assert_eq!((settings.issuer.access, settings.issuer.create_bucket), (Access::External, false));
     let endpoint = "http://127.0.0.1:5000".parse().ok();
-    assert_eq!(settings.aws.endpoints, Endpoints { s3: endpoint.clone(), ..Endpoints::default() });
+    assert_eq!(
+        settings.aws.endpoints,
+        Endpoints { s3: endpoint.clone(), kms: endpoint.clone(), ..Endpoints::default() }
+    );
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     assert_eq!((settings.rotation.period, settings.rotation.publish_lead), (None, hours(48)));
     assert_eq!((settings.rotation.token_lifetime, settings.rotation.verify_retention), (hours(36), hours(9600)));

@@ -82,6 +82,60 @@ impl fmt::Display for Location {
     }
 }
 
+/// Where the keyring is kept, as written in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyringLocation {
+    /// Secrets of kube-system.
+    Kubernetes,
+    /// A private bucket, or a folder of one node.
+    Outside(Location),
+}
+
+/// Why a text is no place for a keyring.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum KeyringLocationError {
+    /// None of the three.
+    #[error("keyring store {0} is neither kubernetes nor s3://BUCKET[/PREFIX] nor file:///DIR")]
+    Scheme(String),
+    /// One of the latter two, but not a good one.
+    #[error(transparent)]
+    Location(LocationError),
+}
+
+impl KeyringLocation {
+    /// What stands before every key of the keyring there, without slashes at its ends.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Outside(Location::S3 { prefix, .. }) => prefix,
+            Self::Outside(Location::File(_)) | Self::Kubernetes => "",
+        }
+    }
+}
+
+impl FromStr for KeyringLocation {
+    type Err = KeyringLocationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "kubernetes" {
+            return Ok(Self::Kubernetes);
+        }
+        match text.parse() {
+            Ok(location) => Ok(Self::Outside(location)),
+            Err(LocationError::Scheme(text)) => Err(KeyringLocationError::Scheme(text)),
+            Err(error) => Err(KeyringLocationError::Location(error)),
+        }
+    }
+}
+
+impl fmt::Display for KeyringLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kubernetes => f.write_str("kubernetes"),
+            Self::Outside(location) => location.fmt(f),
+        }
+    }
+}
+
 /// Name of an S3 bucket that can be reached as `BUCKET.s3.REGION.SUFFIX` over TLS: 3 to 63 lower-case letters, digits and
 /// hyphens. Dots are valid for S3 but not here: the endpoints' wildcard certificate covers one label only.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -62,7 +62,7 @@ fn each_mistake_has_its_own_message() {
             "aws: { endpointUrl: localhost }",
             "aws.endpointUrl: \"localhost\" is not an endpoint; write http://HOST[:PORT] or https://HOST[:PORT][/PATH]",
         ),
-        ("aws: { endpointUrl: { ec2: \"\" } }", "aws.endpointUrl.ec2: unknown key; here can stand: iam, s3, sts"),
+        ("aws: { endpointUrl: { ec2: \"\" } }", "aws.endpointUrl.ec2: unknown key; here can stand: iam, kms, s3, sts"),
         (
             "provider: { manage: \"true\" }",
             "provider.manage: \"true\" is not a boolean; write true or false without quotes",
@@ -82,13 +82,10 @@ fn each_mistake_has_its_own_message() {
             "provider.tags.irsad/x: tags that begin with aws: or irsad are taken; use another key",
         ),
         ("provider: { tags: { a: [b] } }", "provider.tags.a: a list stands here; it must be one value"),
+        ("keyring: { file: /srv }", "keyring.file: unknown key; here can stand: kmsKey, store"),
         (
-            "keyring: { store: \"s3://keys\" }",
-            "keyring.store: keyrings in S3 or a folder are not in this version; leave it out",
-        ),
-        (
-            "keyring: { kmsKey: alias/irsad }",
-            "keyring.kmsKey: sealing keys through KMS is not in this version; leave it out",
+            "keyring: { kmsKey: alias/aws/s3 }",
+            "keyring.kmsKey: alias/aws/s3 is a key of AWS that only its own service may use; make a symmetric key of yours and name that",
         ),
         ("roles: { mode: crd }", "roles.mode: making roles is not in this version; leave it out"),
         ("apiServer: { audiences: all }", "apiServer.audiences: \"all\" is not one of keep, a list of audiences"),
