@@ -1,7 +1,10 @@
 //! Tests in a process of their own: the AWS SDK reads credentials and proxies from the environment, which is one for all
 //! tests of a process and, on a developer's machine, full of surprises.
 
-use std::{env, process::Command};
+use std::{
+    env,
+    process::{Command, ExitCode, Termination},
+};
 
 use crate::cloud::{self, Cloud};
 
@@ -13,8 +16,8 @@ pub fn is_alone() -> bool {
     env::var_os(MARK).is_some()
 }
 
-/// Runs `body` against a cloud, with credentials in the environment and nothing else in it.
-pub fn with_cloud<F: AsyncFn(&Cloud)>(body: F) {
+/// Runs `body` against a cloud, with credentials in the environment and nothing else in it. An error of its own fails the test.
+pub fn with_cloud<R: Termination, F: AsyncFn(&Cloud) -> R>(body: F) {
     let name = test_name::<F>();
     if !is_alone() {
         match cloud::moto_address() {
@@ -27,7 +30,7 @@ pub fn with_cloud<F: AsyncFn(&Cloud)>(body: F) {
         return;
     }
     let cloud = Cloud::start().expect("moto's address is in the environment");
-    block_on(body(&cloud));
+    assert_eq!(block_on(body(&cloud)).report(), ExitCode::SUCCESS);
 }
 
 /// Environment of a process with static credentials.

@@ -1,4 +1,4 @@
-//! S3, IAM, STS and instance metadata for tests: moto, which keeps the state, behind a proxy that adds what moto does not check.
+//! S3, IAM, STS, KMS and instance metadata for tests: moto, which keeps the state, behind a proxy that adds what moto does not check.
 //!
 //! One moto serves the whole test binary; each test has a [`Cloud`] of its own with its own faults and counters, and
 //! should use bucket names and issuers of its own.
@@ -6,6 +6,7 @@
 mod authority;
 mod denials;
 mod fault;
+mod kms;
 mod moto;
 mod request;
 mod rules;

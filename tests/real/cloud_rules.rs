@@ -202,6 +202,45 @@ fn provider_without_tls_or_tags_is_noticed() {
     });
 }
 
+/// What moto lets through: a disabled key, and a ciphertext that chooses its key or has no context.
+#[test]
+fn data_key_without_its_bindings_is_noticed_and_a_disabled_key_is_refused() {
+    let Some(cloud) = Cloud::start() else { return };
+    block_on(async {
+        let asked = async |operation: &str, body: &str| {
+            let headers = [signed("kms"), ("x-amz-target", format!("TrentService.{operation}"))];
+            ask(&cloud, Method::POST, "/", &headers, body).await
+        };
+        let made = asked("CreateKey", "{}").await.1;
+        let id = made.split_once("\"KeyId\": \"").map_or("", |(_, rest)| &rest[..36]).to_owned();
+        let context = r#""EncryptionContext": {"app": "irsad", "cluster": "a", "kid": "b"}"#;
+        let whole = format!(r#"{{"KeyId": "{id}", "KeySpec": "AES_256", {context}}}"#);
+        assert_eq!(asked("GenerateDataKey", &whole).await.0, 200);
+        assert_eq!(cloud.take_violations(), Vec::<String>::new());
+        let unbound = whole.replace(context, r#""EncryptionContext": {"app": "irsad"}"#);
+        assert_eq!(asked("GenerateDataKey", &unbound).await.0, 200);
+        assert_eq!(cloud.take_violations(), ["GenerateDataKey without the encryption context"]);
+        asked("Decrypt", &format!(r#"{{"CiphertextBlob": "AAAA", {context}}}"#)).await;
+        assert_eq!(cloud.take_violations(), ["Decrypt without the KMS key, so that the ciphertext chooses it"]);
+        assert_eq!(asked("DisableKey", &format!(r#"{{"KeyId": "{id}"}}"#)).await.0, 200);
+        let (status, answer) = asked("GenerateDataKey", &whole).await;
+        assert!(status == 400 && answer.contains("DisabledException"), "{status} {answer}");
+    });
+}
+
+#[test]
+fn private_key_that_is_not_sealed_is_noticed_in_a_bucket() {
+    let Some(cloud) = Cloud::start() else { return };
+    block_on(async {
+        create_bucket(&cloud, "unsealed").await;
+        let checksum = ("x-amz-checksum-sha256", "q1s=".to_owned());
+        let headers = [signed("s3"), owner(ACCOUNT), ("if-none-match", "*".to_owned()), checksum];
+        ask(&cloud, Method::PUT, "/unsealed/keys/kid", &headers, &format!("-----BEGIN {} KEY-----", "PRIVATE")).await;
+        let noticed = r#"PutObject of "/unsealed/keys/kid" with a private key that is not sealed"#;
+        assert_eq!(cloud.take_violations(), [noticed]);
+    });
+}
+
 #[test]
 fn folder_is_served_by_the_name_of_its_host() {
     let Some(cloud) = Cloud::start() else { return };

@@ -18,6 +18,7 @@ mod outsider;
 mod quickstart;
 mod refusals;
 mod restore;
+mod sealing;
 mod service;
 
 use std::{env, fs::OpenOptions, io::Write, thread};

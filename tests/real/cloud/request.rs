@@ -8,6 +8,7 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderName},
     http::uri::PathAndQuery,
 };
+use serde_json::Value;
 
 /// A request, read to its end, with the bucket in its path.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub struct Asked {
 pub enum Service {
     S3,
     IamOrSts,
+    Kms,
     Metadata,
 }
 
@@ -43,6 +45,7 @@ impl Asked {
         let form = if is_form(&headers) { parse_form(&String::from_utf8_lossy(&body)) } else { BTreeMap::new() };
         let service = match scope.as_deref() {
             Some("iam" | "sts") => Service::IamOrSts,
+            Some("kms") => Service::Kms,
             None if form.contains_key("Action") => Service::IamOrSts,
             None if path.starts_with("/latest/") => Service::Metadata,
             Some(_) | None => Service::S3,
@@ -50,6 +53,7 @@ impl Asked {
         let (bucket, key) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
         let operation = match service {
             Service::IamOrSts => form.get("Action").cloned().unwrap_or_default(),
+            Service::Kms => kms_operation(&headers),
             Service::Metadata => "InstanceMetadata".to_owned(),
             Service::S3 => s3_operation(&method, region.is_some(), key, query),
         };
@@ -68,6 +72,18 @@ impl Asked {
         let value = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
         headers.insert(AUTHORIZATION, value.parse().expect("a header value"));
         Self { headers, ..self.clone() }
+    }
+
+    /// The same client asks KMS for something else.
+    pub fn of_kms(&self, operation: &str, body: &Value) -> Self {
+        let mut headers = self.headers.clone();
+        headers.insert("x-amz-target", format!("TrentService.{operation}").parse().expect("a header value"));
+        Self { headers, body: body.to_string().into(), operation: operation.to_owned(), ..self.clone() }
+    }
+
+    /// The body of a request to KMS.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -93,6 +109,12 @@ fn signed_for(headers: &HeaderMap) -> Option<(String, String)> {
     let scope = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once("Credential=")?.1;
     let mut parts = scope.split([',', '/']).skip(2).map(str::to_owned);
     Some((parts.next()?, parts.next()?))
+}
+
+/// `X-Amz-Target: TrentService.Decrypt` (AWS JSON 1.1).
+fn kms_operation(headers: &HeaderMap) -> String {
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    target.strip_prefix("TrentService.").unwrap_or_default().to_owned()
 }
 
 fn s3_operation(method: &Method, signed: bool, key: &str, query: &str) -> String {

@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::{ACCOUNT, Shared, denials, fault, request::Asked};
 
+/// Stands in the first line of every private key in PEM.
+const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
+
 /// What the proxy knows of a bucket.
 #[derive(Debug, Clone, Default)]
 pub struct Bucket {
@@ -109,6 +112,12 @@ fn check_owner(shared: &Shared, asked: &Asked, bucket: &Bucket) -> Result<(), Re
 fn check_put(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
     if asked.header("if-match").is_none() && asked.header("if-none-match").is_none() {
         shared.state().violations.push(format!("PutObject of {:?} without a condition", asked.target));
+    }
+    if asked.body.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY) {
+        shared
+            .state()
+            .violations
+            .push(format!("PutObject of {:?} with a private key that is not sealed", asked.target));
     }
     let checksum = STANDARD.encode(Sha256::digest(&asked.body));
     match asked.header("x-amz-checksum-sha256") {

@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     INSTANCE_REGION, Shared, denials,
     fault::Fault,
+    kms,
     request::{Asked, Service},
     rules::{self, Refusal},
 };
@@ -103,7 +104,8 @@ fn tunnel(request: Request<Incoming>, shared: Arc<Shared>, moto: Moto) -> Answer
 }
 
 fn is_played(host: &str, shared: &Shared) -> bool {
-    let of_aws = host.contains(".s3.") || ["s3.", "iam.", "sts."].iter().any(|service| host.starts_with(service));
+    let of_aws =
+        host.contains(".s3.") || ["s3.", "iam.", "sts.", "kms."].iter().any(|service| host.starts_with(service));
     of_aws || shared.state().folders.contains_key(host)
 }
 
@@ -171,6 +173,7 @@ async fn pass(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io:
         Service::Metadata => return Ok(metadata(asked)),
         Service::S3 => rules::check_s3(shared, asked),
         Service::IamOrSts => rules::check_iam(shared, asked),
+        Service::Kms => return ask_kms(asked, shared, moto).await,
     };
     if let Err(Refusal { status, code, message, region }) = checked {
         return Ok(refuse(asked, status, code, &message, region));
@@ -215,6 +218,23 @@ async fn pass(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io:
         }
     }
     Ok(with_body(builder, body))
+}
+
+/// KMS as moto plays it, with the refusals that moto does not know.
+async fn ask_kms(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io::Error> {
+    if kms::is_cryptographic(asked) {
+        kms::check(shared, asked);
+        let (_, described) = forward(shared, moto, &kms::describe(asked), None).await?;
+        if let Err(Refusal { status, code, message, .. }) = kms::check_state(&described) {
+            return Ok(refuse(asked, status, code, &message, None));
+        }
+    }
+    let (head, body) = forward(shared, moto, asked, None).await?;
+    if kms::is_of_another_key(asked, &body) {
+        let Refusal { status, code, message, .. } = kms::other_key();
+        return Ok(refuse(asked, status, code, &message, None));
+    }
+    Ok(with_body(Response::builder().status(head.status).header(CONTENT_TYPE, "application/x-amz-json-1.1"), body))
 }
 
 /// moto's answer to the request, or to `other` with the same signature (which moto does not check).
@@ -313,12 +333,16 @@ fn file(folder: &Path, path: &str) -> Answer {
 
 /// A refusal in the words of the service.
 fn refuse(asked: &Asked, status: u16, code: &str, message: &str, region: Option<String>) -> Answer {
+    if asked.service == Service::Kms {
+        let builder = Response::builder().status(status).header(CONTENT_TYPE, "application/x-amz-json-1.1");
+        return with_body(builder, kms::error(code, message).into());
+    }
     let message = message.replace('<', "&lt;");
     let error = format!("<Code>{code}</Code><Message>{message}</Message>");
     let body = match asked.service {
         _ if asked.method == Method::HEAD => String::new(),
         Service::S3 => format!("<Error>{error}<RequestId>TEST</RequestId></Error>"),
-        Service::IamOrSts | Service::Metadata => {
+        Service::IamOrSts | Service::Kms | Service::Metadata => {
             format!(
                 "<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>TEST</RequestId></ErrorResponse>"
             )
