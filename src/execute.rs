@@ -15,6 +15,7 @@ use crate::{
         file::ExpectedFile,
         issuer::{Audience, IssuerUrl},
         key::{SigningKey, rand_core, verification_pem},
+        location::BucketName,
         memory::{self, Change, Proven},
         plan::{Action, Content, PutBack},
     },
@@ -54,9 +55,14 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::RememberProven { proven, manifest } => remember_proven(root, proven, manifest),
         Action::ForgetProven(proven) => forget_proven(root, proven),
         Action::ReplaceManifest { path, text, expected, .. } => replace_manifest(root, path, text, expected),
-        Action::CreateBucket { .. } => Ok(bucket(world).await?.create().await?),
-        Action::SetPublicAccessBlock { block, .. } => Ok(bucket(world).await?.put_public_access_block(*block).await?),
-        Action::SetBucketPolicy { policy, .. } => Ok(bucket(world).await?.put_policy(policy).await?),
+        Action::CreateBucket { bucket, .. } => Ok(bucket_named(world, bucket).await?.create().await?),
+        Action::SetPublicAccessBlock { bucket, block } => {
+            Ok(bucket_named(world, bucket).await?.put_public_access_block(*block).await?)
+        }
+        Action::EnableVersioning { bucket } => Ok(bucket_named(world, bucket).await?.enable_versioning().await?),
+        Action::SetBucketPolicy { bucket, policy } | Action::SetKeyringBucketPolicy { bucket, policy } => {
+            Ok(bucket_named(world, bucket).await?.put_policy(policy).await?)
+        }
         Action::Publish { key, body, replaces, .. } => publish(world, key, body, replaces.as_deref()).await,
         Action::CreateProvider { issuer, audiences, tags } => create_provider(world, issuer, audiences, tags).await,
         Action::AddProviderAudience { audience } => add_audience(world, audience).await,
@@ -168,10 +174,12 @@ pub fn put_back(root: &Root, file: &PutBack) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The issuer's bucket, which is looked at anew after it was changed.
-async fn bucket(world: &mut World) -> anyhow::Result<S3Store> {
+/// The issuer's or the keyring's bucket, which is looked at anew after it was changed.
+async fn bucket_named(world: &mut World, name: &BucketName) -> anyhow::Result<S3Store> {
     world.slow = None;
-    world.aws().await.map_err(anyhow::Error::msg)?.bucket.context("the issuer has no bucket")
+    let clients = world.aws().await.map_err(anyhow::Error::msg)?;
+    let found = [clients.bucket, clients.keyring_bucket].into_iter().flatten().find(|store| store.bucket() == name);
+    found.with_context(|| format!("bucket {name} is not in the configuration (nothing changed)"))
 }
 
 /// Our account's clients; the provider is looked at anew after it was changed.

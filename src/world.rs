@@ -9,17 +9,18 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    aws::{self, AwsConfig, Endpoints, iam::Iam, s3::S3Store},
+    aws::{self, AwsConfig, Endpoints, iam::Iam, kms::Kms, s3::S3Store},
     cluster::ApiServer,
     config::{EndpointUrl, Settings},
     host::Root,
     model::{
-        location::Location,
+        location::{KeyringLocation, Location},
         memory::Change,
         plan::{BucketFacts, ProviderFacts, StoredKubeadmConfig},
         probe::{Probe, sentence},
         region::{AccountId, Partition, oidc_provider_arn},
     },
+    private_keys::PrivateKeys,
     store::{Condition, Object, Store, StoreError, Version, file::FileStore, public::PublicClient},
 };
 
@@ -64,6 +65,10 @@ pub struct AwsClients {
     pub provider_arn: String,
     /// The issuer's bucket, where there is one.
     pub bucket: Option<S3Store>,
+    /// The keyring's bucket, where there is one.
+    pub keyring_bucket: Option<S3Store>,
+    /// The KMS key that seals private halves, where one is configured.
+    pub kms: Option<Kms>,
 }
 
 impl World {
@@ -158,7 +163,13 @@ impl World {
             Location::File(_) => None,
         };
         let provider_arn = oidc_provider_arn(partition, account, &self.settings.issuer.url);
-        AwsClients { iam: Iam::new(config), provider_arn, bucket }
+        let keyring = &self.settings.keyring;
+        let keyring_bucket = match &keyring.store {
+            KeyringLocation::Outside(Location::S3 { bucket, .. }) => Some(S3Store::private(config, bucket, account)),
+            KeyringLocation::Outside(Location::File(_)) | KeyringLocation::Kubernetes => None,
+        };
+        let kms = keyring.kms_key.as_ref().map(|key| Kms::new(config, key));
+        AwsClients { iam: Iam::new(config), provider_arn, bucket, keyring_bucket, kms }
     }
 
     /// The issuer's store.
@@ -173,6 +184,19 @@ impl World {
                 bucket.map(DocumentStore::S3).ok_or_else(|| "the issuer has no bucket".to_owned())
             }
         }
+    }
+
+    /// Private halves in the keyring's store.
+    ///
+    /// # Errors
+    /// As [`World::aws`], where a KMS key is configured.
+    pub async fn private_keys(&mut self) -> Result<PrivateKeys, String> {
+        let kms = match self.settings.keyring.kms_key {
+            Some(_) => self.aws().await?.kms,
+            None => None,
+        };
+        let Settings { cluster, keyring, .. } = &self.settings;
+        Ok(PrivateKeys::new(cluster.as_str(), keyring.store.prefix(), kms))
     }
 
     /// A client of this node's API server; the one of the last pass where nothing about it has changed.

@@ -224,7 +224,7 @@ impl fmt::Display for AwsError {
             Reason::BucketTaken(bucket) => write!(
                 f,
                 "bucket {bucket} belongs to another account ({left}); bucket names are shared by all of AWS, write another one \
-                 into issuer.store"
+                 into issuer.store or keyring.store"
             ),
             Reason::BucketMissing => write!(
                 f,

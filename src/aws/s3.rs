@@ -30,7 +30,7 @@ use super::{
 use crate::{
     model::{
         location::BucketName,
-        plan::PublicAccessBlock,
+        plan::{KeyringBucketFacts, PublicAccessBlock},
         probe::Probe,
         region::{AccountId, Region},
     },
@@ -70,6 +70,11 @@ impl S3Store {
             owner: owner.clone(),
             is_public: true,
         }
+    }
+
+    /// Name of the bucket.
+    pub fn bucket(&self) -> &BucketName {
+        &self.bucket
     }
 
     fn read(&self, action: &'static str, key: &str) -> Call {
@@ -253,6 +258,18 @@ impl S3Store {
         }
         let (public_access_block, policy) = tokio::join!(self.observe_public_access_block(), self.observe_policy());
         Probe::Present(BucketState { public_access_block, policy })
+    }
+
+    /// Looks at the bucket as one with a keyring, otherwise as [`S3Store::observe`].
+    pub async fn observe_private(&self) -> Probe<KeyringBucketFacts> {
+        match self.observe().await {
+            Probe::Present(BucketState { public_access_block, policy }) => {
+                let versioning = self.observe_versioning().await;
+                Probe::Present(KeyringBucketFacts { public_access_block, versioning, policy })
+            }
+            Probe::Absent => Probe::Absent,
+            Probe::Unknown(why) => Probe::Unknown(why),
+        }
     }
 
     async fn list_one(&self) -> Result<(), AwsError> {

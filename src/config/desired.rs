@@ -2,8 +2,8 @@
 
 use super::{Access, Keys, Restart, Settings};
 use crate::model::{
-    location::Location,
-    plan::{Desired, DesiredBucket, DesiredProvider, KeyKeeping, RestartPolicy},
+    location::{KeyringLocation, Location},
+    plan::{Desired, DesiredBucket, DesiredKeyringBucket, DesiredProvider, KeyKeeping, RestartPolicy},
     region::{Partition, Region},
     trust_policy,
 };
@@ -39,6 +39,18 @@ impl Settings {
             publish_lead: self.rotation.publish_lead,
             evidence_limit: api_server.evidence_timeout,
         }
+    }
+
+    /// The bucket of a keyring in S3.
+    pub fn keyring_bucket(&self) -> Option<DesiredKeyringBucket> {
+        let KeyringLocation::Outside(Location::S3 { bucket, prefix }) = &self.keyring.store else { return None };
+        Some(DesiredKeyringBucket {
+            name: bucket.clone(),
+            region: self.aws.region.clone()?,
+            prefix: prefix.clone(),
+            create: self.issuer.create_bucket,
+            policy_sid: trust_policy::statement_id(self.cluster.as_str()),
+        })
     }
 
     /// The partition of AWS that this cluster is in.

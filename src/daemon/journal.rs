@@ -10,6 +10,8 @@ pub(super) fn announce(action: &Action) {
         | Action::CreateBucket { .. }
         | Action::SetPublicAccessBlock { .. }
         | Action::SetBucketPolicy { .. }
+        | Action::EnableVersioning { .. }
+        | Action::SetKeyringBucketPolicy { .. }
         | Action::Publish { .. }
         | Action::CreateProvider { .. }
         | Action::AddProviderAudience { .. }

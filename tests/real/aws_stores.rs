@@ -12,9 +12,10 @@ use irsad::{
     model::{
         issuer::{Audience, IssuerUrl},
         keyring_bucket::KeyringBucket,
-        plan::PublicAccessBlock,
+        plan::{Action, DesiredKeyringBucket, Plan, PublicAccessBlock, keyring_bucket},
         probe::Probe,
         region::{AccountId, Partition, Region, oidc_provider_arn},
+        trust_policy::statement_id,
     },
     store::{Condition, LARGEST_OBJECT_BYTES, Store, StoreError, Version, proof::prove},
 };
@@ -236,6 +237,51 @@ fn private_bucket_blocks_all_access_keeps_versions_and_serves_no_documents() {
     });
 }
 
+/// From nothing to a closed bucket with versions and policy, by the planner's actions alone, in their order.
+#[test]
+fn keyring_bucket_is_set_up_as_planned_and_then_left_alone() {
+    with_cloud(async |cloud| -> Result<(), Box<dyn Error>> {
+        let store = S3Store::private(&connect(cloud, "eu-west-1").await, &"planned-keys".parse()?, &account());
+        let wanted = DesiredKeyringBucket {
+            name: "planned-keys".parse()?,
+            region: "eu-west-1".parse()?,
+            prefix: "prod-1".to_owned(),
+            create: true,
+            policy_sid: statement_id("prod-1"),
+        };
+        let passes = [
+            // S3 closes a new bucket by itself, but a lost answer may have left one that somebody opens.
+            vec!["create-bucket", "set-public-access-block", "enable-versioning", "set-keyring-bucket-policy"],
+            vec![],
+            vec!["set-public-access-block"],
+            vec![],
+        ];
+        for (pass, expected) in passes.into_iter().enumerate() {
+            if pass == 2 {
+                store.put_public_access_block(PublicAccessBlock::FOR_PUBLIC_DOCUMENTS).await?;
+            }
+            let mut plan = Plan::default();
+            let ready = keyring_bucket(&wanted, &store.observe_private().await, &mut plan);
+            assert!(ready && plan.is_ready(), "{plan:?}");
+            assert_eq!(plan.actions.iter().map(Action::name).collect::<Vec<_>>(), expected, "pass {pass}");
+            for action in &plan.actions {
+                match action {
+                    Action::CreateBucket { .. } => store.create().await?,
+                    Action::SetPublicAccessBlock { block, .. } => store.put_public_access_block(*block).await?,
+                    Action::EnableVersioning { .. } => store.enable_versioning().await?,
+                    Action::SetKeyringBucketPolicy { policy, .. } => store.put_policy(policy).await?,
+                    other => return Err(format!("{other:?}").into()),
+                }
+            }
+        }
+        cloud.give_away("planned-keys");
+        let mut plan = Plan::default();
+        let ready = keyring_bucket(&wanted, &store.observe_private().await, &mut plan);
+        assert!(!ready && plan.actions.is_empty() && plan.waiting_for.len() == 1, "{plan:?}");
+        Ok(())
+    });
+}
+
 #[test]
 fn versioning_that_may_not_be_read_is_unknown() {
     with_cloud(async |cloud| {
@@ -267,7 +313,7 @@ fn bucket_of_another_account_is_refused_before_any_write() {
         let object = refused("s3:PutObject", "s3://foreign/openid/v1/jwks");
         assert_eq!(written, Err(format!("{object}: HTTP 403 AccessDenied: Access Denied")));
         let created = store.create().await.map_err(|error| error.to_string());
-        let taken = "bucket foreign belongs to another account (nothing written); bucket names are shared by all of AWS, write another one into issuer.store";
+        let taken = "bucket foreign belongs to another account (nothing written); bucket names are shared by all of AWS, write another one into issuer.store or keyring.store";
         assert_eq!(created, Err(taken.to_owned()));
     });
 }

@@ -29,7 +29,7 @@ pub enum Action {
         /// SPKI blocks.
         pem: String,
     },
-    /// Create the issuer's bucket.
+    /// Create the issuer's or the keyring's bucket.
     CreateBucket {
         /// Name.
         bucket: BucketName,
@@ -45,6 +45,18 @@ pub enum Action {
     },
     /// Set the bucket's policy.
     SetBucketPolicy {
+        /// Name.
+        bucket: BucketName,
+        /// The whole document.
+        policy: String,
+    },
+    /// Let S3 keep every version of every object of the keyring's bucket.
+    EnableVersioning {
+        /// Name.
+        bucket: BucketName,
+    },
+    /// Set the policy of the keyring's bucket.
+    SetKeyringBucketPolicy {
         /// Name.
         bucket: BucketName,
         /// The whole document.
@@ -130,6 +142,8 @@ impl Action {
             Self::CreateBucket { .. } => "create-bucket",
             Self::SetPublicAccessBlock { .. } => "set-public-access-block",
             Self::SetBucketPolicy { .. } => "set-bucket-policy",
+            Self::EnableVersioning { .. } => "enable-versioning",
+            Self::SetKeyringBucketPolicy { .. } => "set-keyring-bucket-policy",
             Self::RememberPublishedKeys(_) => "remember-published-keys",
             Self::Publish { .. } => "publish",
             Self::CreateProvider { .. } => "create-provider",
@@ -157,6 +171,13 @@ impl fmt::Display for Action {
                 write!(f, "write the public half of the signing key to {}", path.display())
             }
             Self::CreateBucket { bucket, region } => write!(f, "create bucket {bucket} in {region}"),
+            Self::SetPublicAccessBlock { bucket, block: PublicAccessBlock::ALL } => {
+                write!(f, "block all public access to bucket {bucket}")
+            }
+            Self::EnableVersioning { bucket } => write!(f, "keep every version of every object of bucket {bucket}"),
+            Self::SetKeyringBucketPolicy { bucket, .. } => {
+                write!(f, "let keys in bucket {bucket} be created only once, and nothing be deleted")
+            }
             Self::SetPublicAccessBlock { bucket, .. } => {
                 write!(f, "set the public access block of bucket {bucket}: no public ACLs, public policy allowed")
             }

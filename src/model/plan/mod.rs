@@ -9,6 +9,7 @@ mod change;
 mod cluster;
 mod desired;
 mod facts;
+mod keyring_bucket;
 mod keys;
 mod kops;
 mod kubeadm;
@@ -28,6 +29,7 @@ pub use facts::{
     ApiServer, BucketFacts, ClusterFacts, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts, PublicAccessBlock,
     PublicDocument, StoredDocument,
 };
+pub use keyring_bucket::{DesiredKeyringBucket, KeyringBucketFacts, keyring_bucket};
 pub use kubeadm::StoredKubeadmConfig;
 pub use restore::{Content, FileState, PutBack, Restoration, RestoreFacts, restore};
 
@@ -86,6 +88,13 @@ impl Plan {
     fn wait(&mut self, for_what: impl Into<String>, look_again: Duration) {
         self.waiting_for.push(for_what.into());
         self.next_check = self.next_check.min(look_again);
+    }
+}
+
+/// Nothing to do, nothing to wait for.
+impl Default for Plan {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -292,6 +292,9 @@ impl World {
             Action::SetBucketPolicy { policy, .. } => {
                 self.bucket.as_mut().expect("a bucket").policy = Probe::Present(policy)
             }
+            Action::EnableVersioning { .. } | Action::SetKeyringBucketPolicy { .. } => {
+                unreachable!("these worlds keep no keyring in S3")
+            }
             Action::RememberPublishedKeys(keys) => self.published_keys = Some(keys),
             Action::Publish { key, body, replaces, .. } => {
                 let found = self.objects.get(&key).map(|body| Digest::of(body).to_string());
