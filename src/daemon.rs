@@ -28,7 +28,7 @@ use crate::{
     },
     model::{
         memory,
-        plan::{self, Desired, Facts, Plan},
+        plan::{self, ApiServer, Desired, Facts, Plan, Shared},
         report::{self, DoneAction, History, Report},
     },
     observe::{Closeness, observe, observe_node},
@@ -36,9 +36,11 @@ use crate::{
     world::{SLOW_INTERVAL, World},
 };
 
+mod candidacy;
 mod journal;
 mod wake;
 
+use candidacy::Candidacy;
 use journal::announce;
 use wake::{Woken, stop_signals, wait};
 
@@ -71,6 +73,10 @@ pub struct Irsad {
     busy_passes: u32,
     /// What was last said in the journal that it waits for, or needs a person for.
     said: Vec<String>,
+    /// This process as one that may lead, once an API server has answered.
+    candidacy: Option<Candidacy>,
+    /// It has just begun to lead: the next pass does what a leader does.
+    begins_to_lead: bool,
     /// Complaint about a configuration that could not be loaded; the old one holds.
     stale_settings: Option<String>,
     _lock: Option<Lock>,
@@ -117,6 +123,8 @@ impl Irsad {
             full_at: None,
             busy_passes: 0,
             said: Vec::new(),
+            candidacy: None,
+            begins_to_lead: false,
             stale_settings: None,
             _lock: None,
         })
@@ -138,12 +146,17 @@ impl Irsad {
             }
         }
         remember_region(&root, &settings);
-        Ok(Self { _lock: Some(lock), ..Self::onlooker(root, settings)? })
+        let mut irsad = Self { _lock: Some(lock), ..Self::onlooker(root, settings)? };
+        irsad.world.acts = true;
+        Ok(irsad)
     }
 
     /// Observes and plans, and changes nothing.
     pub async fn look(&mut self) -> (Facts, Plan) {
         let now = Timestamp::now();
+        if let Some(candidacy) = &self.candidacy {
+            self.world.leadership = candidacy.leadership();
+        }
         let facts = observe(&mut self.world, &self.desired, self.closeness, now).await;
         let plan = plan::plan(&self.desired, &facts, now);
         (facts, plan)
@@ -202,7 +215,36 @@ impl Irsad {
             self.history.last_action = Some(DoneAction { at: Timestamp::now(), what: action.to_string() });
         }
         self.remember(&pass);
+        self.stand(&pass.facts).await;
         Some(pass)
+    }
+
+    /// Stands for the lead once the cluster can be asked who leads.
+    async fn stand(&mut self, facts: &Facts) {
+        self.begins_to_lead = false;
+        let (Shared::Seen(shared), ApiServer::Seen(_)) = (&facts.shared, &facts.node.api_server) else { return };
+        let Some(api) = self.world.asked_api_server() else { return };
+        if let Some(candidacy) = &self.candidacy {
+            return candidacy.ask_through(api);
+        }
+        // Only a full look knows the name of the node.
+        if shared.control_plane.unknown().is_some() {
+            return;
+        }
+        let mut candidacy = Candidacy::begin(&shared.node, api);
+        candidacy.first_turn().await;
+        self.begins_to_lead = candidacy.leadership().leads;
+        if self.begins_to_lead {
+            tracing::info!(node = shared.node, "leads: publishes the documents and keeps the keyring");
+        }
+        self.candidacy = Some(candidacy);
+    }
+
+    /// Gives the lead to another node.
+    async fn stand_down(&mut self) {
+        if let Some(candidacy) = self.candidacy.take() {
+            candidacy.end().await;
+        }
     }
 
     /// What the next pass needs to know of this one, and what people do.
@@ -258,7 +300,9 @@ impl Irsad {
             self.closeness = Closeness::Full;
             let pass = self.pass(&mut stop).await.context("stopped before anything was decided")?;
             show(&pass);
-            if !pass.wants_another() || *stop.borrow() || Instant::now() > until {
+            let wants_another = pass.wants_another() || (self.begins_to_lead && pass.failure.is_none());
+            if !wants_another || *stop.borrow() || Instant::now() > until {
+                self.stand_down().await;
                 return Ok(pass);
             }
             tokio::time::sleep(self.pause(&pass)).await;
@@ -295,6 +339,7 @@ impl Irsad {
             }
             next = self.pass(&mut stop).await;
         }
+        self.stand_down().await;
         systemd::stopping("stopped; kube-apiserver and the published documents stay as they are");
         tracing::info!("stopped; kube-apiserver and the published documents stay as they are");
         Ok(())
@@ -323,6 +368,7 @@ impl Irsad {
     fn pause(&self, pass: &Pass) -> Duration {
         match (&pass.failure, pass.done.is_empty()) {
             (Some(_), _) => FAILURE_INTERVAL.min(pass.plan.next_check),
+            (None, true) if self.begins_to_lead => Duration::ZERO,
             (None, true) => pass.plan.next_check,
             (None, false) if self.busy_passes <= BRISK_PASSES => Duration::ZERO,
             (None, false) => {

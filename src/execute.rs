@@ -1,5 +1,7 @@
 //! Carries out one action. It decides nothing: what to do stands in the action, whether to do it was the planner's.
 
+mod keyring;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -19,7 +21,7 @@ use crate::{
         memory::{self, Change, Proven},
         plan::{Action, Content, PutBack},
     },
-    store::{Condition, Version},
+    store::{Condition, Store as _, Version},
     world::{AwsClients, World},
 };
 
@@ -39,6 +41,20 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
     match action {
         Action::MakeKeyPair { signing_key, verifying_keys } => make_key_pair(root, signing_key, verifying_keys),
         Action::WriteVerifyingKeys { path, pem } => write_new(root, path, pem.as_bytes(), PUBLIC),
+        Action::KeepPrivateKey { path, kid } => keyring::keep_private_key(world, path, kid).await,
+        Action::FoundKeyring { cluster, issuer, at } => keyring::found(world, cluster, issuer, *at).await,
+        Action::WriteKeyring { keyring, replaces, .. } => keyring::write(world, keyring, replaces.as_deref()).await,
+        Action::AddStandby { keyring, promotes, replaces, at } => {
+            keyring::add_standby(world, keyring, *promotes, replaces, *at).await
+        }
+        Action::Acknowledge { ack, replaces } => keyring::acknowledge(world, ack, replaces.as_deref()).await,
+        Action::RememberKeyring { bytes, .. } => keyring::remember(root, bytes),
+        Action::ReplaceVerifyingKeys { path, pem, expected } => {
+            keyring::replace(root, path, pem.as_bytes(), PUBLIC, expected)
+        }
+        Action::ReplaceSigningKey { path, kid, expected } => {
+            keyring::replace_signing_key(world, path, kid, expected).await
+        }
         Action::RememberPublishedKeys(keys) => remember(root, memory::PUBLISHED_KEYS, keys),
         Action::SaveLastGood { manifest, key_files } => save_last_good(world, manifest, key_files),
         Action::BeginChange(change) => begin_change(root, change),

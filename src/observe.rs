@@ -5,6 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
+use control_plane::Peers;
+
 use crate::{
     cluster::{Depth, Evidence as Seen, KubeadmConfigMap, NoAnswer},
     host::{Root, files::FileContent, machine},
@@ -18,17 +20,21 @@ use crate::{
         manifest::{LONGEST_MANIFEST_BYTES, Manifest},
         memory,
         plan::{
-            ApiServer, BucketFacts, ClusterFacts, Desired, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts,
-            PublicDocument, StoredDocument, StoredKubeadmConfig,
+            ApiServer, BucketFacts, ClusterFacts, Desired, Evidence, Facts, FileMark, KeyringBucketFacts, NodeFacts,
+            ProbeToken, ProviderFacts, PublicDocument, StoredDocument, StoredKubeadmConfig,
         },
         probe::{Probe, sentence},
     },
-    world::{AwsClients, DocumentStore, SLOW_INTERVAL, SlowFacts, World},
+    store::Store as _,
+    world::{AnyStore, AwsClients, SLOW_INTERVAL, SlowFacts, World},
 };
 
+mod control_plane;
 mod restore;
+mod shared;
 
 pub use restore::observe_restore;
+pub use shared::{STATE, ack_name};
 
 /// Longest key file, kubeconfig or memory file that is read, in bytes.
 const LARGEST_FILE_BYTES: u64 = 1 << 20;
@@ -47,7 +53,8 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
     world.look_again();
     let node = observe_node(world, desired, closeness).await;
     let cluster = observe_cluster(world, desired, &node, closeness, now).await;
-    Facts { node, cluster }
+    let shared = shared::observe_shared(world, desired, &node, closeness, now).await;
+    Facts { node, cluster, shared }
 }
 
 /// Observes this node alone.
@@ -65,6 +72,10 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
         api_server: seen.api_server,
         api_servers: seen.api_servers,
         kubeadm_config: seen.kubeadm_config,
+        signing_file: mark(world, &desired.signing_key),
+        verifying_file: mark(world, &desired.verifying_keys),
+        manifest_modified: mark(world, &desired.manifest).map(|file| file.modified),
+        never_started: never_started(&world.root),
         kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),
         change_is_of_this_boot: is_of_this_boot(world, change.present()),
         change_watched_for: world.watch_change(change.present()),
@@ -75,6 +86,19 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
         manifest,
         remarks,
     }
+}
+
+/// kubelet keeps the logs of a pod's containers from its first start on (kubernetes/kubernetes
+/// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `podLogsRootDirectory`).
+fn never_started(root: &Root) -> bool {
+    let pods = root.names(Path::new("/var/log/pods"));
+    let is_ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("kube-system_kube-apiserver-");
+    root.is_host() && pods.is_ok_and(|names| !names.unwrap_or_default().iter().any(is_ours))
+}
+
+fn mark(world: &World, path: &Path) -> Option<FileMark> {
+    let found = world.root.read(path, LARGEST_FILE_BYTES).ok().flatten()?;
+    Some(FileMark { digest: found.digest, modified: found.modified })
 }
 
 /// A file of this host as what `understand` makes of it; what it refuses is Unknown.
@@ -203,19 +227,29 @@ async fn observe_api_server(world: &mut World, manifest: &Probe<(Manifest, Diges
         }
         (Probe::Present((manifest, _)), Some(kubeconfig)) => (manifest, kubeconfig),
     };
-    let address = manifest.advertise_address().unwrap_or("127.0.0.1").to_owned();
+    let address = shared::address(manifest);
     let client = match world.api_server(&path, &kubeconfig.bytes, &address, manifest.secure_port()) {
         Ok(client) => client,
         Err(why) => return Asked::alone(ApiServer::NoKubeconfig(why)),
     };
     if closeness == Closeness::Full {
         let configuration = kubeadm_config(client.kubeadm_configuration().await);
-        world.control_plane = Some((client.api_servers().await, configuration));
+        let peers = Peers { kubeconfig: &kubeconfig.bytes, own: &address, port: manifest.secure_port() };
+        world.control_plane = Some(control_plane::observe(&client, &peers, configuration).await);
     }
     let depth = if closeness == Closeness::Full { Depth::Proof } else { Depth::Served };
     let api_server = seen(client.ask_evidence(depth).await);
     match world.control_plane.clone() {
-        Some((api_servers, kubeadm_config)) => Asked { api_server, api_servers, kubeadm_config },
+        Some(seen) => Asked {
+            api_server,
+            api_servers: match seen.members {
+                Probe::Present(members) if members.servers().is_empty() => Probe::Absent,
+                Probe::Present(members) => Probe::Present(members.servers()),
+                Probe::Absent => Probe::Absent,
+                Probe::Unknown(why) => Probe::Unknown(why),
+            },
+            kubeadm_config: seen.kubeadm_config,
+        },
         None => Asked::alone(api_server),
     }
 }
@@ -280,7 +314,7 @@ async fn observe_cluster(
     }
 }
 
-async fn stored(store: &Result<DocumentStore, String>, key: String) -> Probe<StoredDocument> {
+async fn stored(store: &Result<AnyStore, String>, key: String) -> Probe<StoredDocument> {
     let store = match store {
         Ok(store) => store,
         Err(why) => return Probe::Unknown(why.clone()),
@@ -302,8 +336,9 @@ async fn public(world: &World, has_outsider: bool, url: String) -> Option<Probe<
 
 /// Bucket settings and provider: asked anew by a full look, and by an idle one when the last answer is old.
 async fn observe_slow(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> SlowFacts {
-    if desired.bucket.is_none() && desired.provider.is_none() {
-        return SlowFacts { bucket: None, provider: None };
+    let has_keyring_bucket = world.settings.keyring_bucket().is_some();
+    if desired.bucket.is_none() && desired.provider.is_none() && !has_keyring_bucket {
+        return SlowFacts { bucket: None, provider: None, keyring_bucket: None };
     }
     let is_fresh = |at: &Timestamp| (0..SLOW_INTERVAL.as_secs() as i64).contains(&now.duration_since(*at).as_secs());
     if closeness == Closeness::Idle
@@ -317,6 +352,7 @@ async fn observe_slow(world: &mut World, desired: &Desired, closeness: Closeness
         Err(why) => SlowFacts {
             bucket: desired.bucket.as_ref().map(|_| Probe::Unknown(why.clone())),
             provider: desired.provider.as_ref().map(|_| Probe::Unknown(why.clone())),
+            keyring_bucket: has_keyring_bucket.then(|| Probe::Unknown(why.clone())),
         },
     };
     world.slow = Some((now, facts.clone()));
@@ -324,13 +360,18 @@ async fn observe_slow(world: &mut World, desired: &Desired, closeness: Closeness
 }
 
 async fn ask_slow(clients: &AwsClients, desired: &Desired) -> SlowFacts {
-    let (bucket, provider) = tokio::join!(ask_bucket(clients), ask_provider(clients, desired));
-    SlowFacts { bucket, provider }
+    let (bucket, provider, keyring_bucket) =
+        tokio::join!(ask_bucket(clients), ask_provider(clients, desired), ask_private_bucket(clients));
+    SlowFacts { bucket, provider, keyring_bucket }
 }
 
 async fn ask_bucket(clients: &AwsClients) -> Option<Probe<BucketFacts>> {
     let found = clients.bucket.as_ref()?.observe().await;
     Some(found.map(|found| BucketFacts { public_access_block: found.public_access_block, policy: found.policy }))
+}
+
+async fn ask_private_bucket(clients: &AwsClients) -> Option<Probe<KeyringBucketFacts>> {
+    Some(clients.keyring_bucket.as_ref()?.observe_private().await)
 }
 
 async fn ask_provider(clients: &AwsClients, desired: &Desired) -> Option<Probe<ProviderFacts>> {

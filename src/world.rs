@@ -1,5 +1,7 @@
 //! The ways to everything outside this process: host files, stores, AWS, the API server. Observing and executing share them.
 
+mod stores;
+
 use std::{
     path::Path,
     sync::Arc,
@@ -10,19 +12,22 @@ use jiff::Timestamp;
 
 use crate::{
     aws::{self, AwsConfig, Endpoints, iam::Iam, kms::Kms, s3::S3Store},
-    cluster::ApiServer,
+    cluster::{ApiServer, ControllerLease, LegacyToken, secrets::SecretStore},
     config::{EndpointUrl, Settings},
     host::Root,
     model::{
         location::{KeyringLocation, Location},
         memory::Change,
-        plan::{BucketFacts, ProviderFacts, StoredKubeadmConfig},
+        plan::{BucketFacts, KeyringBucketFacts, ProviderFacts, StoredKubeadmConfig},
         probe::{Probe, sentence},
         region::{AccountId, Partition, oidc_provider_arn},
+        rotation::{Ack, ControlPlane},
     },
     private_keys::PrivateKeys,
-    store::{Condition, Object, Store, StoreError, Version, file::FileStore, public::PublicClient},
+    store::{file::FileStore, public::PublicClient},
 };
+
+pub use stores::{AnyStore, KeyringStore};
 
 /// How long bucket settings and provider are taken as observed: they change by hand only, and each look costs five calls.
 pub const SLOW_INTERVAL: Duration = Duration::from_secs(600);
@@ -43,8 +48,46 @@ pub struct World {
     /// Digest of the manifest of the change that is open, and since when this process watches it.
     change: Option<(String, Instant)>,
     api_server: Option<ApiServer>,
-    /// What a full look last saw of the cluster's API servers and of kubeadm's configuration, for idle ones.
-    pub control_plane: Option<(Probe<Vec<String>>, Probe<StoredKubeadmConfig>)>,
+    /// What a full look last saw of the control plane, for idle ones.
+    pub control_plane: Option<SeenControlPlane>,
+    /// This process may write: it has the lock of this machine.
+    pub acts: bool,
+    /// The keyring's store has proven that it honours conditions.
+    pub store_is_proven: bool,
+    /// This process has told evidence under its node's name.
+    pub has_told: bool,
+    /// Who leads, as the candidate of this process sees it.
+    pub leadership: Leadership,
+    /// The API server through which the keyring is read.
+    pub keyring_api: Option<ApiServer>,
+    /// Evidence of the nodes as last read, with the version of each in the store.
+    pub acks: Vec<(Ack, String)>,
+    /// Version of the keyring at that time.
+    pub acks_of: Option<String>,
+}
+
+/// Who leads, as far as this process knows.
+#[derive(Debug, Clone, Default)]
+pub struct Leadership {
+    /// This process does, at this moment.
+    pub leads: bool,
+    /// Name of the node that does.
+    pub leader: Option<String>,
+}
+
+/// What one full look saw of the control plane beside this node's API server.
+#[derive(Debug, Clone)]
+pub struct SeenControlPlane {
+    /// Its nodes and API servers.
+    pub members: Probe<ControlPlane>,
+    /// Other API servers that do not answer as ready ones, with the reason.
+    pub not_ready: Vec<String>,
+    /// Who leads the controllers.
+    pub controllers: Probe<Vec<ControllerLease>>,
+    /// Keys of tokens that never expire.
+    pub legacy_tokens: Probe<Vec<LegacyToken>>,
+    /// kubeadm's configuration.
+    pub kubeadm_config: Probe<StoredKubeadmConfig>,
 }
 
 /// What is looked at every [`SLOW_INTERVAL`] and after each change of it.
@@ -54,6 +97,8 @@ pub struct SlowFacts {
     pub bucket: Option<Probe<BucketFacts>>,
     /// The IAM provider.
     pub provider: Option<Probe<ProviderFacts>>,
+    /// The keyring's bucket.
+    pub keyring_bucket: Option<Probe<KeyringBucketFacts>>,
 }
 
 /// AWS as our own account sees it.
@@ -84,13 +129,26 @@ impl World {
             change: None,
             api_server: None,
             control_plane: None,
+            acts: false,
+            store_is_proven: false,
+            has_told: false,
+            leadership: Leadership::default(),
+            keyring_api: None,
+            acks: Vec::new(),
+            acks_of: None,
         }
     }
 
     /// The same ways for other settings; a change that is watched stays watched.
     pub fn with_settings(&mut self, settings: Settings) -> Self {
         let world = Self::new(self.root.clone(), settings, Arc::clone(&self.public));
-        Self { change: self.change.take(), ..world }
+        Self {
+            change: self.change.take(),
+            acts: self.acts,
+            has_told: self.has_told,
+            leadership: self.leadership.clone(),
+            ..world
+        }
     }
 
     /// How long this process has watched the open change, by a clock that nobody sets: a node that was off, or whose clock was
@@ -176,14 +234,37 @@ impl World {
     ///
     /// # Errors
     /// As [`World::aws`].
-    pub async fn documents(&mut self) -> Result<DocumentStore, String> {
+    pub async fn documents(&mut self) -> Result<AnyStore, String> {
         match &self.settings.issuer.store {
-            Location::File(folder) => Ok(DocumentStore::File(FileStore::new(self.root.path(), folder))),
+            Location::File(folder) => Ok(AnyStore::File(FileStore::new(self.root.path(), folder))),
             Location::S3 { .. } => {
                 let bucket = self.aws().await?.bucket;
-                bucket.map(DocumentStore::S3).ok_or_else(|| "the issuer has no bucket".to_owned())
+                bucket.map(AnyStore::S3).ok_or_else(|| "the issuer has no bucket".to_owned())
             }
         }
+    }
+
+    /// The keyring's store; Secrets are asked for through `api`.
+    ///
+    /// # Errors
+    /// As [`World::aws`], and where no API server can be asked.
+    pub async fn keyring(&mut self, api: Option<&ApiServer>) -> Result<KeyringStore, String> {
+        let location = self.settings.keyring.store.clone();
+        let prefix = location.prefix().to_owned();
+        let store = match location {
+            KeyringLocation::Kubernetes => {
+                let api = api.ok_or_else(|| "for an API server, which has the keyring".to_owned())?;
+                AnyStore::Secrets(SecretStore::new(api.clone()))
+            }
+            KeyringLocation::Outside(Location::File(folder)) => {
+                AnyStore::File(FileStore::private(self.root.path(), &folder))
+            }
+            KeyringLocation::Outside(Location::S3 { .. }) => {
+                let bucket = self.aws().await?.keyring_bucket;
+                AnyStore::S3(bucket.ok_or_else(|| "the keyring has no bucket".to_owned())?)
+            }
+        };
+        Ok(KeyringStore { store, prefix })
     }
 
     /// Private halves in the keyring's store.
@@ -222,37 +303,5 @@ impl World {
     /// The API server that was asked last.
     pub fn asked_api_server(&self) -> Option<ApiServer> {
         self.api_server.clone()
-    }
-}
-
-/// The issuer's store, wherever it is.
-pub enum DocumentStore {
-    /// A folder of this host.
-    File(FileStore),
-    /// A bucket.
-    S3(S3Store),
-}
-
-impl DocumentStore {
-    /// [`Store::get`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        match self {
-            Self::File(store) => store.get(key).await,
-            Self::S3(store) => store.get(key).await,
-        }
-    }
-
-    /// [`Store::put`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn put(&self, key: &str, body: &[u8], condition: &Condition) -> Result<Version, StoreError> {
-        match self {
-            Self::File(store) => store.put(key, body, condition).await,
-            Self::S3(store) => store.put(key, body, condition).await,
-        }
     }
 }

@@ -18,8 +18,6 @@ const JWKS: &str = "/openid/v1/jwks";
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const METRICS: &str = "/metrics";
 const PROBE_TOKEN: &str = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
-const API_SERVERS: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
-const CONTROL_PLANE_NODES: &str = "/api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane";
 const KUBEADM_CONFIG: &str = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config";
 
 /// The shortest lifetime that kube-apiserver grants, in seconds (`ValidateTokenRequest` in kubernetes/kubernetes).
@@ -114,24 +112,6 @@ impl ApiServer {
         Ok(Evidence { ready, served: jwks, issuer: discovery.issuer, jwks_uri: discovery.jwks_uri, proof })
     }
 
-    /// The cluster's API servers: the addresses that registered themselves (EndpointSlice `default/kubernetes`) or the names of the
-    /// control-plane nodes, whichever are more, in byte order. A server that restarts leaves the first list, its node does not
-    /// leave the second.
-    ///
-    /// Absent: neither list has any.
-    pub async fn api_servers(&self) -> Probe<Vec<String>> {
-        let registered =
-            self.list::<EndpointSlice>(API_SERVERS, "an EndpointSlice").await.map(EndpointSlice::addresses);
-        let nodes = self.list::<NodeList>(CONTROL_PLANE_NODES, "a list of nodes").await.map(NodeList::names);
-        match (registered, nodes) {
-            (Ok(registered), Ok(nodes)) => {
-                let more = if nodes.len() > registered.len() { nodes } else { registered };
-                if more.is_empty() { Probe::Absent } else { Probe::Present(more) }
-            }
-            (Err(error), _) | (_, Err(error)) => Probe::Unknown(error.reason()),
-        }
-    }
-
     /// ConfigMap `kube-system/kubeadm-config`, which `kubeadm upgrade` and `kubeadm join` work from. Absent: kubeadm did not make
     /// this cluster.
     pub async fn kubeadm_configuration(&self) -> Probe<KubeadmConfigMap> {
@@ -157,7 +137,11 @@ impl ApiServer {
     }
 
     /// An object or list that may be missing.
-    async fn list<T: DeserializeOwned + Default>(&self, path: &str, expected: &'static str) -> Result<T, NoAnswer> {
+    pub(super) async fn list<T: DeserializeOwned + Default>(
+        &self,
+        path: &str,
+        expected: &'static str,
+    ) -> Result<T, NoAnswer> {
         match self.get(path).await?.success() {
             Ok(answer) => answer.json(expected),
             Err(NoAnswer::NotFound { .. }) => Ok(T::default()),
@@ -166,7 +150,7 @@ impl ApiServer {
     }
 
     /// `/readyz` says 500 with the list of failed checks where a server is not ready.
-    async fn is_ready(&self) -> Result<bool, NoAnswer> {
+    pub(super) async fn is_ready(&self) -> Result<bool, NoAnswer> {
         let answer = self.get(READYZ).await?;
         if answer.status == http::StatusCode::INTERNAL_SERVER_ERROR {
             return Ok(false);
@@ -225,50 +209,6 @@ struct KubeadmData {
     cluster_configuration: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
-struct NodeList {
-    items: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    name: String,
-}
-
-impl NodeList {
-    fn names(self) -> Vec<String> {
-        let mut names: Vec<String> = self.items.into_iter().map(|node| node.metadata.name).collect();
-        names.sort();
-        names
-    }
-}
-
-#[derive(Default, Deserialize)]
-struct EndpointSlice {
-    /// `null` in a slice without endpoints.
-    endpoints: Option<Vec<Endpoint>>,
-}
-
-#[derive(Deserialize)]
-struct Endpoint {
-    addresses: Vec<String>,
-}
-
-impl EndpointSlice {
-    fn addresses(self) -> Vec<String> {
-        let endpoints = self.endpoints.unwrap_or_default();
-        let mut addresses: Vec<String> = endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
-        addresses.sort();
-        addresses.dedup();
-        addresses
-    }
-}
-
 /// A `TokenRequest` as answered. No `Debug`: it holds the token.
 #[derive(Deserialize)]
 struct TokenRequest {
@@ -315,6 +255,12 @@ fn decode(token: &str) -> Option<ProbeToken> {
         OneOrMany::Many(audiences) => audiences,
     };
     Some(ProbeToken { kid: header.kid, iss: claims.iss, aud })
+}
+
+/// `kid` of the header of a JWT.
+pub(super) fn kid_of(token: &str) -> Option<String> {
+    let header: Header = decode_part(token.split('.').next()?)?;
+    Some(header.kid)
 }
 
 fn decode_part<T: DeserializeOwned>(part: &str) -> Option<T> {
@@ -373,9 +319,6 @@ mod tests {
                 let claims = format!(r#"{{"iss":"{ISSUER}","aud":["sts.amazonaws.com","{ISSUER}"],"sub":"s"}}"#);
                 let token = token(r#"{"alg":"RS256","kid":"new"}"#, &claims);
                 text(201, &serde_json::json!({"kind": "TokenRequest", "status": {"token": token}}).to_string())
-            }
-            API_SERVERS => {
-                text(200, r#"{"endpoints":[{"addresses":["10.0.0.9"]},{"addresses":["10.0.0.10","10.0.0.9"]}]}"#)
             }
             _ => text(404, ""),
         }
@@ -652,27 +595,6 @@ mod tests {
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&patch.body)?,
             serde_json::json!({"metadata": {"resourceVersion": "41"}, "data": {"ClusterConfiguration": "new\n"}})
-        );
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn api_servers_are_those_that_registered() -> Outcome<()> {
-        let addresses = |list: &[&str]| Probe::Present(list.iter().map(|&address| address.to_owned()).collect());
-        let (_fake, api) = fake(healthy).await?;
-        assert_eq!(api.api_servers().await, addresses(&["10.0.0.10", "10.0.0.9"]));
-
-        for (status, body) in [(404, "{}"), (200, r#"{"endpoints":null}"#), (200, r#"{"endpoints":[]}"#)] {
-            let (_fake, api) = broken_at(API_SERVERS, status, body).await?;
-            assert_eq!(api.api_servers().await, Probe::Absent, "{status} {body}");
-        }
-        let (fake, api) = broken_at(API_SERVERS, 500, "").await?;
-        assert_eq!(
-            api.api_servers().await,
-            Probe::Unknown(format!(
-                "https://{}{API_SERVERS} answered 500: kube-apiserver is starting, stopping or overloaded; it is asked again: no message",
-                fake.server
-            ))
         );
         Ok(())
     }

@@ -134,6 +134,22 @@ impl<C: Fn() -> Duration> Candidate<C> {
     }
 }
 
+/// Node of the process that holds the Lease, as it stands there; `None` where nobody does or it could not be asked.
+pub async fn holder(api: &ApiServer) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Lease {
+        #[serde(default)]
+        spec: Record,
+    }
+    let lease: Lease = api.get(&path()).await.and_then(Answer::success).ok()?.json(A_LEASE).ok()?;
+    node_of(lease.spec.holder_identity.as_deref()?)
+}
+
+/// The node in an identity `<node>_<process>`.
+pub fn node_of(identity: &str) -> Option<String> {
+    identity.rsplit_once('_').map(|(node, _)| node.to_owned()).filter(|node| !node.is_empty())
+}
+
 fn path() -> String {
     format!("{LEASES}/{NAME}")
 }

@@ -4,6 +4,7 @@
 //! never goes through the control-plane endpoint, where another node's API server may answer.
 
 mod apiserver;
+mod control_plane;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::{
 };
 
 pub use apiserver::{Depth, Evidence, KubeadmConfigMap, ProbeToken, Proof};
+pub use control_plane::{ControllerLease, LegacyToken};
 use kube::{
     Client, Config,
     config::{AuthInfo, Cluster, Kubeconfig, KubeconfigError},
@@ -42,7 +44,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct ApiServer {
     client: Client,
-    server: SocketAddr,
+    /// `ADDRESS:PORT`
+    server: String,
     answer_limit: Duration,
     made_from: MadeFrom,
 }
@@ -117,16 +120,36 @@ impl ApiServer {
         let document = parse(kubeconfig)?;
         let made_from =
             if names_files(&document)? { MadeFrom::Files } else { MadeFrom::Bytes(Sha256::digest(kubeconfig).into()) };
-        let client = Client::try_from(configure(document, server)?)
+        let client = Client::try_from(configure(document, &server.to_string())?)
             .map_err(|error| ClusterError::Credentials(error.to_string().into()))?;
-        Ok(Self { client, server, answer_limit: ANSWER_LIMIT, made_from })
+        Ok(Self { client, server: server.to_string(), answer_limit: ANSWER_LIMIT, made_from })
+    }
+
+    /// A client for the server that the kubeconfig names: some API server of the cluster, whichever its load balancer picks. For a
+    /// node whose own one has never started; what it says is no evidence of any process.
+    ///
+    /// # Errors
+    /// As [`ApiServer::connect`].
+    pub fn connect_to_any(kubeconfig: &[u8]) -> Result<Self, ClusterError> {
+        let document = parse(kubeconfig)?;
+        let current = document.current_context.as_deref().unwrap_or_default();
+        let context =
+            document.contexts.iter().find(|named| named.name == current).and_then(|named| named.context.as_ref());
+        let name = context.map(|context| context.cluster.as_str()).unwrap_or_default();
+        let cluster =
+            document.clusters.iter().find(|named| named.name == name).and_then(|named| named.cluster.as_ref());
+        let url = cluster.and_then(|cluster| cluster.server.clone()).unwrap_or_default();
+        let server = url.strip_prefix("https://").ok_or(ClusterError::Unverified)?.trim_end_matches('/').to_owned();
+        let client = Client::try_from(configure(document, &server)?)
+            .map_err(|error| ClusterError::Credentials(error.to_string().into()))?;
+        Ok(Self { client, server, answer_limit: ANSWER_LIMIT, made_from: MadeFrom::Files })
     }
 
     /// Whether [`ApiServer::connect`] would make the same client again, so that this one can be kept.
     ///
     /// Always false where the kubeconfig names certificate or key files: kubelet and kubeadm renew them in place.
     pub fn is_made_from(&self, kubeconfig: &[u8], address: &str, port: u16) -> bool {
-        socket_address(address, port).is_ok_and(|server| server == self.server)
+        socket_address(address, port).is_ok_and(|server| server.to_string() == self.server)
             && self.made_from == MadeFrom::Bytes(Sha256::digest(kubeconfig).into())
     }
 }
@@ -174,7 +197,7 @@ fn names_files(kubeconfig: &Kubeconfig) -> Result<bool, ClusterError> {
 }
 
 /// The connection to `server` with what the current context says about trust and identity.
-fn configure(mut kubeconfig: Kubeconfig, server: SocketAddr) -> Result<Config, ClusterError> {
+fn configure(mut kubeconfig: Kubeconfig, server: &str) -> Result<Config, ClusterError> {
     let url = format!("https://{server}");
     for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
         *cluster = Cluster { server: Some(url.clone()), proxy_url: Some(url.clone()), ..cluster.clone() };

@@ -1,5 +1,7 @@
 //! The settings in the planner's words.
 
+use jiff::SignedDuration;
+
 use super::{Access, Keys, Restart, Settings};
 use crate::model::{
     location::{KeyringLocation, Location},
@@ -8,6 +10,8 @@ use crate::model::{
     trust_policy,
 };
 
+/// What the clocks of nodes, store and verifiers may differ by.
+const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(5);
 /// Tag on what irsad created, with the cluster's name as its value.
 const OWNER_TAG: &str = "irsad/cluster";
 
@@ -35,6 +39,10 @@ impl Settings {
                 Restart::Opportunistic => RestartPolicy::Opportunistic,
                 Restart::Never => RestartPolicy::Never,
             },
+            restart_deadline: api_server.restart_deadline,
+            rotation_period: self.rotation.period,
+            verify_retention: self.rotation.verify_retention,
+            clock_margin: if self.rotation.below_floors { SignedDuration::ZERO } else { CLOCK_MARGIN },
             token_lifetime: self.rotation.token_lifetime,
             publish_lead: self.rotation.publish_lead,
             evidence_limit: api_server.evidence_timeout,

@@ -144,6 +144,8 @@ pub struct ApiServerSettings {
     pub persist: bool,
     /// `apiServer.restart` (`rolling`).
     pub restart: Restart,
+    /// `apiServer.restartDeadline` (`30d`): how long `restart: opportunistic` waits for a restart that happens anyway.
+    pub restart_deadline: Duration,
     /// `apiServer.evidenceTimeout` (`5m`, at least `2m`): how long kube-apiserver may take to prove a change before the
     /// previous manifest comes back.
     pub evidence_timeout: Duration,

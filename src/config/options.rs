@@ -210,6 +210,7 @@ pub(super) fn api_server(
         [("rolling", Restart::Rolling), ("opportunistic", Restart::Opportunistic), ("never", Restart::Never)];
     let restart = section.one_of("restart", &restarts).unwrap_or(Restart::Rolling);
     let evidence_timeout = evidence_timeout(&section, below_floors);
+    let restart_deadline = span(&section, "restartDeadline", 30 * DAY);
 
     let distribution = given.or_else(|| around.map(|around| around.distribution));
     if distribution == Some(Distribution::Kops) && persist == Some(true) {
@@ -225,6 +226,7 @@ pub(super) fn api_server(
         audiences,
         persist: persist.unwrap_or(distribution == Distribution::Kubeadm),
         restart,
+        restart_deadline,
         evidence_timeout,
     });
     if let Some(settings) = &settings {

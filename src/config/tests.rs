@@ -67,6 +67,7 @@ fn smallest_configuration_has_every_default() {
             audiences: None,
             persist: true,
             restart: Restart::Rolling,
+            restart_deadline: Duration::from_secs(30 * 86_400),
             evidence_timeout: Duration::from_secs(300),
         },
         rotation: RotationSettings {
@@ -357,6 +358,7 @@ fn kops_has_defaults_of_its_own() {
         audiences: None,
         persist: false,
         restart: Restart::Rolling,
+        restart_deadline: Duration::from_secs(30 * 86_400),
         evidence_timeout: Duration::from_secs(300),
     };
     assert_eq!(kops("", Distribution::Kops), expected);

@@ -6,6 +6,12 @@ use crate::model::plan::Action;
 pub(super) fn announce(action: &Action) {
     match action {
         Action::MakeKeyPair { .. }
+        | Action::KeepPrivateKey { .. }
+        | Action::FoundKeyring { .. }
+        | Action::WriteKeyring { .. }
+        | Action::AddStandby { .. }
+        | Action::ReplaceVerifyingKeys { .. }
+        | Action::ReplaceSigningKey { .. }
         | Action::WriteVerifyingKeys { .. }
         | Action::CreateBucket { .. }
         | Action::SetPublicAccessBlock { .. }
@@ -19,6 +25,8 @@ pub(super) fn announce(action: &Action) {
         | Action::PersistToKubeadm { .. }
         | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
         Action::RememberPublishedKeys(_)
+        | Action::Acknowledge { .. }
+        | Action::RememberKeyring { .. }
         | Action::SaveLastGood { .. }
         | Action::BeginChange(_)
         | Action::RememberProven { .. }

@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use nix::{
     dir::Dir,
     errno::Errno,
@@ -51,6 +52,8 @@ pub struct FileContent {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// When its content was last written.
+    pub modified: Timestamp,
     /// Of `bytes`.
     pub digest: Digest,
 }
@@ -285,7 +288,16 @@ impl Folder {
             return Err(too_large());
         }
         let digest = Digest::of(&bytes);
-        Ok(Some(FileContent { bytes, mode: found.st_mode & 0o7777, uid: found.st_uid, gid: found.st_gid, digest }))
+        let modified = Timestamp::new(found.st_mtime, i32::try_from(found.st_mtime_nsec).unwrap_or_default());
+        let modified = modified.unwrap_or(Timestamp::UNIX_EPOCH);
+        Ok(Some(FileContent {
+            bytes,
+            mode: found.st_mode & 0o7777,
+            uid: found.st_uid,
+            gid: found.st_gid,
+            modified,
+            digest,
+        }))
     }
 
     fn names(&self) -> Result<Vec<OsString>, FileError> {

@@ -2,14 +2,22 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use nix::unistd;
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd,
+};
 use thiserror::Error;
 
 use super::Root;
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Longest identifier of a machine that is read, in bytes.
+const LONGEST_ID_BYTES: u64 = 256;
 
 /// Why the machine could not be asked.
 #[derive(Debug, Error)]
@@ -61,6 +69,23 @@ pub fn is_running(root: &Root, name: &str) -> Result<bool, MachineError> {
     Ok(false)
 }
 
+/// What tells this machine and its present boot from others: `/etc/machine-id` (machine-id(5)) and the kernel's boot id. Empty texts
+/// where there is none, as below another root than `/`.
+pub fn identity(root: &Root) -> (String, String) {
+    let line = |path: &str| {
+        let found = root.read(Path::new(path), LONGEST_ID_BYTES).ok().flatten();
+        found.map(|found| String::from_utf8_lossy(&found.bytes).trim().to_owned()).unwrap_or_default()
+    };
+    let boot =
+        if root.is_host() { fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned() } else { String::new() };
+    (line("/etc/machine-id"), boot)
+}
+
+/// Time since this machine was switched on, sleep included: a clock that nobody sets (`CLOCK_BOOTTIME`, clock_gettime(2)).
+pub fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
 /// The host name in lower case: what kubelet calls the node unless it is told otherwise
 /// (`k8s.io/component-helpers/node/util/hostname.go`).
 ///
@@ -74,8 +99,6 @@ pub fn host_name() -> Result<String, MachineError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

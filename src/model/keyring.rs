@@ -5,6 +5,8 @@
 
 mod error;
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -130,6 +132,19 @@ impl KeyState {
             Self::Standby | Self::Signing | Self::Draining | Self::VerifyOnly => true,
             Self::Retired | Self::Revoked => false,
         }
+    }
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Standby => "standing by",
+            Self::Signing => "signing",
+            Self::Draining => "draining",
+            Self::VerifyOnly => "accepted only",
+            Self::Retired => "retired",
+            Self::Revoked => "revoked",
+        })
     }
 }
 

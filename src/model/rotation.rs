@@ -8,6 +8,7 @@
 mod adopt;
 mod document;
 mod follow;
+mod held;
 mod members;
 mod revoke;
 
@@ -16,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use adopt::{Adoption, adopt, found};
 pub use document::{Ack, AckKey};
 pub use follow::{Follow, Here, follow, restart_reasons};
+pub use held::{Controller, Held, held};
 pub use members::{ControlPlane, ControlPlaneNode};
 pub use revoke::{RevokeError, revoke, take_over};
 
@@ -62,15 +64,6 @@ pub struct Seen<'a> {
     pub control_plane: Option<&'a ControlPlane>,
     /// Keys that something outside of our clocks still needs; `None` where that could not be asked: no key is dropped then.
     pub held: Option<&'a [Held]>,
-}
-
-/// A key that must stay accepted although its time is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// Key id.
-    pub kid: String,
-    /// What needs it, for a person.
-    pub why: String,
 }
 
 /// One rule: the changed keyring where it changes something.
@@ -129,6 +122,40 @@ pub fn promote(keyring: &Keyring, standby: KeyringKey, now: Timestamp) -> Keyrin
     changed.rotate_since = None;
     changed.keys.push(standby);
     changed
+}
+
+/// What `after` changes, for people.
+pub fn difference(before: &Keyring, after: &Keyring) -> String {
+    let mut changes = Vec::new();
+    if before.members != after.members {
+        let names: Vec<&str> = after.members.iter().map(|member| member.node.as_str()).collect();
+        changes.push(format!("the control plane is {}", names.join(", ")));
+    }
+    if before.issuers != after.issuers {
+        changes.push(format!("the issuers are {}", after.issuers.join(", ")));
+    }
+    for key in &after.keys {
+        match before.key(&key.kid) {
+            None => changes.push(format!("with key {}", key.kid)),
+            Some(known) if known.state != key.state => changes.push(format!("key {} is {}", key.kid, key.state)),
+            Some(known) if known.unused_since != key.unused_since => {
+                changes.push(format!("no node signs with key {} any more", key.kid));
+            }
+            Some(known) if known.published_at != key.published_at => {
+                changes.push(format!("key {} is seen outside", key.kid));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = before.keys.iter().filter(|key| after.key(&key.kid).is_none());
+    changes.extend(gone.map(|key| format!("without key {}", key.kid)));
+    if before.rotate_since.is_none() && after.rotate_since.is_some() {
+        changes.push("another signing key is wanted".to_owned());
+    }
+    if before.leaving != after.leaving {
+        changes.push("keys of others are no longer published".to_owned());
+    }
+    changes.join(", ")
 }
 
 /// A key that a node accepts and the keyring does not know was put there by a person: it stays accepted, and published. One that

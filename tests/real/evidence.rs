@@ -128,7 +128,7 @@ async fn missing_service_account_discovery_and_server_are_each_told_apart() -> R
     let node = Node::start().await?;
     let api = connect(&node)?;
     // kube-apiserver registers no loopback address.
-    assert_eq!(api.api_servers().await, Probe::Absent);
+    assert_eq!(api.control_plane().await, Probe::Present(irsad::model::rotation::ControlPlane::default()));
     node.kubectl(&["delete", "serviceaccount", "default", "--namespace=kube-system"]).await?;
     assert_eq!(proof(&api.ask_evidence(Depth::Proof).await?)?.probe_token, Probe::Absent);
 

@@ -2,12 +2,16 @@
 
 use std::{fmt, path::PathBuf};
 
+use jiff::Timestamp;
+
 use crate::model::{
     file::ExpectedFile,
     issuer::{Audience, IssuerUrl},
+    keyring::Keyring,
     location::BucketName,
     memory::{Change, Proven, PublishedKeys, RefusedChange},
     region::Region,
+    rotation::Ack,
 };
 
 use super::PublicAccessBlock;
@@ -28,6 +32,74 @@ pub enum Action {
         path: PathBuf,
         /// SPKI blocks.
         pem: String,
+    },
+    /// Keep the private half of the key in a signing key file in the keyring's store, where it is not kept yet.
+    KeepPrivateKey {
+        /// Signing key file.
+        path: PathBuf,
+        /// Key that must be in it.
+        kid: String,
+    },
+    /// Make a key, keep its private half, and begin the keyring of a new cluster with it, if there still is none.
+    FoundKeyring {
+        /// Name of the cluster.
+        cluster: String,
+        /// Its issuer.
+        issuer: String,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Write the keyring, if it still is what was read.
+    WriteKeyring {
+        /// The whole next generation.
+        keyring: Box<Keyring>,
+        /// Version that was read; `None` where there was none.
+        replaces: Option<String>,
+        /// What it changes, for people.
+        what: String,
+    },
+    /// Make a key, keep its private half, and write the keyring with it as the standby, if it still is what was read.
+    AddStandby {
+        /// The next generation without it.
+        keyring: Box<Keyring>,
+        /// The standby before it begins to sign.
+        promotes: bool,
+        /// Version that was read.
+        replaces: String,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Tell the other nodes what this one's API server shows.
+    Acknowledge {
+        /// The evidence.
+        ack: Box<Ack>,
+        /// Version that was read; `None` where there was none.
+        replaces: Option<String>,
+    },
+    /// Remember the keyring that this node follows from now on.
+    RememberKeyring {
+        /// Its generation.
+        generation: u64,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Replace the verification file.
+    ReplaceVerifyingKeys {
+        /// Where.
+        path: PathBuf,
+        /// SPKI blocks.
+        pem: String,
+        /// What must still be there.
+        expected: ExpectedFile,
+    },
+    /// Fetch a key's private half from the keyring's store and put it into the signing key file.
+    ReplaceSigningKey {
+        /// Where.
+        path: PathBuf,
+        /// Which.
+        kid: String,
+        /// What must still be there.
+        expected: ExpectedFile,
     },
     /// Create the issuer's or the keyring's bucket.
     CreateBucket {
@@ -144,6 +216,15 @@ impl Action {
             Self::SetBucketPolicy { .. } => "set-bucket-policy",
             Self::EnableVersioning { .. } => "enable-versioning",
             Self::SetKeyringBucketPolicy { .. } => "set-keyring-bucket-policy",
+            Self::KeepPrivateKey { .. } => "keep-private-key",
+            Self::FoundKeyring { .. } => "found-keyring",
+            Self::WriteKeyring { .. } => "write-keyring",
+            Self::AddStandby { promotes: true, .. } => "promote-standby",
+            Self::AddStandby { promotes: false, .. } => "add-standby",
+            Self::Acknowledge { .. } => "acknowledge",
+            Self::RememberKeyring { .. } => "remember-keyring",
+            Self::ReplaceVerifyingKeys { .. } => "replace-verifying-keys",
+            Self::ReplaceSigningKey { .. } => "replace-signing-key",
             Self::RememberPublishedKeys(_) => "remember-published-keys",
             Self::Publish { .. } => "publish",
             Self::CreateProvider { .. } => "create-provider",
@@ -170,6 +251,27 @@ impl fmt::Display for Action {
             Self::WriteVerifyingKeys { path, .. } => {
                 write!(f, "write the public half of the signing key to {}", path.display())
             }
+            Self::KeepPrivateKey { kid, .. } => write!(f, "keep the private half of key {kid} in the keyring"),
+            Self::FoundKeyring { cluster, .. } => write!(f, "make the first key of cluster {cluster} and begin its keyring"),
+            Self::WriteKeyring { keyring, what, .. } => {
+                write!(f, "write generation {} of the keyring: {what}", keyring.generation)
+            }
+            Self::AddStandby { keyring, promotes: false, .. } => {
+                write!(f, "write generation {} of the keyring: with a new standby key", keyring.generation)
+            }
+            Self::AddStandby { keyring, promotes: true, .. } => write!(
+                f,
+                "write generation {} of the keyring: the standby key signs from now on, and a new one stands by",
+                keyring.generation
+            ),
+            Self::Acknowledge { ack, .. } => {
+                write!(f, "tell the other nodes what kube-apiserver of {} shows", ack.node)
+            }
+            Self::RememberKeyring { generation, .. } => write!(f, "remember generation {generation} of the keyring"),
+            Self::ReplaceVerifyingKeys { path, .. } => {
+                write!(f, "write the keys that are to be accepted to {}", path.display())
+            }
+            Self::ReplaceSigningKey { path, kid, .. } => write!(f, "write key {kid} to {}", path.display()),
             Self::CreateBucket { bucket, region } => write!(f, "create bucket {bucket} in {region}"),
             Self::SetPublicAccessBlock { bucket, block: PublicAccessBlock::ALL } => {
                 write!(f, "block all public access to bucket {bucket}")

@@ -5,15 +5,18 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::{
     discovery::{DISCOVERY_PATH, Discovery},
     jwks::{Jwk, Jwks},
+    key::PublicKey,
+    keyring::Keyring,
     location::Location,
     memory::{PublishedKey, PublishedKeys, Version1},
     probe::Probe,
+    rotation::Ack,
     trust_policy,
 };
 
 use super::{
     Action, ApiServer, BucketFacts, ClusterFacts, Desired, DesiredBucket, DesiredProvider, Facts, Plan, ProviderFacts,
-    PublicAccessBlock, PublicDocument, StoredDocument, WAITING_INTERVAL,
+    PublicAccessBlock, PublicDocument, StoredDocument, WAITING_INTERVAL, shared::Following,
 };
 
 /// Whether an outsider sees the documents that this node's keys need.
@@ -33,9 +36,74 @@ struct Documents {
     jwks: (String, Vec<u8>),
 }
 
-pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut Plan) -> PublishedState {
-    let Some(keys) = keys_to_publish(facts) else { return PublishedState::NotYet };
-    let Some(remembered) = remembered(facts, &keys, now, plan) else { return PublishedState::NotYet };
+pub(super) fn plan(
+    desired: &Desired,
+    facts: &Facts,
+    following: Following<'_>,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> PublishedState {
+    let keys = match following {
+        Following::Nothing => return PublishedState::NotYet,
+        Following::Keyring(followed) => Some((keys_of(followed.keyring()), None)),
+        Following::Disk => keys_of_the_files(desired, facts, &[], now, plan),
+        Following::Somebody(shared) => keys_of_the_files(desired, facts, &shared.acks, now, plan),
+    };
+    let Some((jwks, memory)) = keys else { return PublishedState::NotYet };
+    // A folder is served by each node for itself.
+    let writes = following.leads() || matches!(desired.store, Location::File(_));
+    let documents = match documents(desired, jwks) {
+        Ok(documents) => documents,
+        Err(why) => {
+            plan.needs_a_person.push(why);
+            return PublishedState::NotYet;
+        }
+    };
+    if !writes {
+        return look(desired, facts, &documents, plan);
+    }
+    if let (Some(wanted), Some(found)) = (&desired.bucket, &facts.cluster.bucket)
+        && !plan_bucket(desired, wanted, found, plan)
+    {
+        return PublishedState::NotYet;
+    }
+    plan.actions.extend(memory);
+    let published = plan_documents(desired, facts, &documents, plan);
+    if let (Some(wanted), Some(found), true) = (&desired.provider, &facts.cluster.provider, following.leads()) {
+        plan_provider(desired, wanted, found, published, plan);
+    }
+    published
+}
+
+/// What the leader publishes, as this node finds it.
+fn look(desired: &Desired, facts: &Facts, documents: &Documents, plan: &mut Plan) -> PublishedState {
+    let mut seen = true;
+    for ((path, body), public) in
+        [(&documents.jwks, &facts.cluster.public_jwks), (&documents.discovery, &facts.cluster.public_discovery)]
+    {
+        let document = Document { path, body, url: desired.issuer.document(path), key: desired.store.key(path) };
+        seen &= document.is_seen(public.as_ref(), &desired.store, plan);
+    }
+    if seen { PublishedState::Seen } else { PublishedState::NotYet }
+}
+
+/// The keys that a keyring has published, then what others published before it.
+fn keys_of(keyring: &Keyring) -> Vec<Jwk> {
+    let keys = keyring.published().filter_map(|key| key.public().ok()).map(|key| Jwk::of(&key));
+    keys.chain(keyring.leaving.iter().map(|key| key.jwk.clone())).collect()
+}
+
+/// The keys that nodes hold or report, then those that have left them and whose tokens may live; with what has to be remembered
+/// before they are published.
+fn keys_of_the_files(
+    desired: &Desired,
+    facts: &Facts,
+    acks: &[Ack],
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Option<(Vec<Jwk>, Option<Action>)> {
+    let keys = keys_to_publish(facts, acks)?;
+    let remembered = remembered(facts, &keys, now, plan)?;
     let clock_differs = facts.cluster.clock_differs(now);
     let lifetime = match clock_differs {
         None => SignedDuration::try_from(desired.token_lifetime).unwrap_or(SignedDuration::MAX),
@@ -43,30 +111,15 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut 
     };
     plan.notices.extend(clock_differs);
     let next = remember(&remembered, &keys, &seen_outside(&facts.cluster), lifetime, now);
-    let documents = match documents(desired, &keys, &next) {
-        Ok(documents) => documents,
-        Err(why) => {
-            plan.needs_a_person.push(why);
-            return PublishedState::NotYet;
-        }
-    };
-    if let (Some(wanted), Some(found)) = (&desired.bucket, &facts.cluster.bucket)
-        && !plan_bucket(desired, wanted, found, plan)
-    {
-        return PublishedState::NotYet;
-    }
-    if Probe::Present(&next) != facts.node.published_keys.as_ref() {
-        plan.actions.push(Action::RememberPublishedKeys(next));
-    }
-    let published = plan_documents(desired, facts, &documents, plan);
-    if let (Some(wanted), Some(found)) = (&desired.provider, &facts.cluster.provider) {
-        plan_provider(desired, wanted, found, published, plan);
-    }
-    published
+    let leaving: Vec<Jwk> =
+        next.keys.iter().filter(|key| key.gone_since.is_some()).map(|key| key.jwk.clone()).collect();
+    let is_new = Probe::Present(&next) != facts.node.published_keys.as_ref();
+    let memory = is_new.then_some(Action::RememberPublishedKeys(next));
+    Some((keys.into_iter().chain(leaving).collect(), memory))
 }
 
-/// Signing key first, then what the files accept, then what the running API server still accepts.
-fn keys_to_publish(facts: &Facts) -> Option<Vec<Jwk>> {
+/// Signing key first, then what the files accept, then what the running API server still accepts, then what other nodes have.
+fn keys_to_publish(facts: &Facts, acks: &[Ack]) -> Option<Vec<Jwk>> {
     let signing = facts.node.signing_key.present()?;
     let verifying = facts.node.verifying_keys.present()?;
     if !verifying.iter().any(|key| key.kid() == signing.kid()) {
@@ -82,6 +135,9 @@ fn keys_to_publish(facts: &Facts) -> Option<Vec<Jwk>> {
     if let ApiServer::Seen(evidence) = &facts.node.api_server {
         evidence.served.keys().iter().cloned().for_each(&mut add);
     }
+    let reported = acks.iter().flat_map(|ack| &ack.keys);
+    let reported = reported.filter_map(|key| PublicKey::read_all(key.public_key.as_bytes()).ok()?.into_iter().next());
+    reported.map(|key| Jwk::of(&key)).for_each(&mut add);
     Some(keys)
 }
 
@@ -114,7 +170,7 @@ fn remembered(facts: &Facts, in_use: &[Jwk], now: Timestamp, plan: &mut Plan) ->
 }
 
 /// Key ids that an outsider finds now; what the store holds where there is no outsider.
-fn seen_outside(cluster: &ClusterFacts) -> Vec<String> {
+pub(super) fn seen_outside(cluster: &ClusterFacts) -> Vec<String> {
     let body = match &cluster.public_jwks {
         Some(public) => public.present().map(|found| &found.body),
         None => cluster.jwks().present().map(|found| &found.body),
@@ -144,9 +200,8 @@ fn remember(
     PublishedKeys { version: Version1, keys }
 }
 
-fn documents(desired: &Desired, in_use: &[Jwk], remembered: &PublishedKeys) -> Result<Documents, String> {
-    let leaving = remembered.keys.iter().filter(|key| key.gone_since.is_some()).map(|key| key.jwk.clone());
-    let jwks = Jwks::from_keys(in_use.iter().cloned().chain(leaving)).map_err(|error| error.to_string())?;
+fn documents(desired: &Desired, jwks: Vec<Jwk>) -> Result<Documents, String> {
+    let jwks = Jwks::from_keys(jwks).map_err(|error| error.to_string())?;
     let discovery = Discovery::of(&desired.issuer, &desired.jwks_path, &jwks);
     Ok(Documents {
         discovery: (DISCOVERY_PATH.to_owned(), discovery.render()),

@@ -2,10 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use jiff::SignedDuration;
+
 use crate::model::{
     issuer::{Audience, IssuerUrl},
     location::{BucketName, Location},
     region::Region,
+    rotation::Policy,
 };
 
 /// The wanted state of one node and of what its cluster shares.
@@ -36,8 +39,16 @@ pub struct Desired {
     pub kubeadm_config: bool,
     /// Whether a running API server may be restarted.
     pub restart: RestartPolicy,
+    /// How long a restart that happens anyway is waited for, with [`RestartPolicy::Opportunistic`].
+    pub restart_deadline: Duration,
+    /// Age at which a signing key is replaced; `None`: only when somebody asks for it.
+    pub rotation_period: Option<Duration>,
+    /// How long API servers accept a key after its last use.
+    pub verify_retention: Duration,
     /// Longest life of a token that an outsider may still have to verify.
     pub token_lifetime: Duration,
+    /// What the clocks of nodes, store and verifiers may differ by.
+    pub clock_margin: SignedDuration,
     /// How long a key is public before the API server is restarted to sign with it.
     pub publish_lead: Duration,
     /// How long the API server may take to prove a change before the previous manifest comes back.
@@ -92,6 +103,19 @@ impl Desired {
     /// URL of the JWKS, as it stands in the discovery document and in `--service-account-jwks-uri`.
     pub fn jwks_uri(&self) -> String {
         self.issuer.document(&self.jwks_path)
+    }
+
+    /// How long things last.
+    pub fn policy(&self) -> Policy {
+        let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        Policy {
+            issuer: self.issuer.to_string(),
+            period: self.rotation_period.map(signed),
+            publish_lead: signed(self.publish_lead),
+            token_lifetime: signed(self.token_lifetime),
+            verify_retention: signed(self.verify_retention.max(self.token_lifetime)),
+            clock_margin: self.clock_margin,
+        }
     }
 
     /// Our issuer first, every other one of `present` kept accepted in its order.

@@ -9,12 +9,14 @@ use crate::model::{
     issuer::Audience,
     jwks::Jwks,
     key::PublicKey,
+    keyring::{HighWater, Keyring},
     manifest::Manifest,
     memory::{Change, Proven, PublishedKeys, RefusedChange},
     probe::Probe,
+    rotation::{Ack, ControlPlane, Held},
 };
 
-use super::StoredKubeadmConfig;
+use super::{DesiredKeyringBucket, KeyringBucketFacts, StoredKubeadmConfig};
 
 /// Largest difference to another clock with which ages still count: AWS takes signatures that are as far off.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -26,6 +28,80 @@ pub struct Facts {
     pub node: NodeFacts,
     /// What the cluster shares.
     pub cluster: ClusterFacts,
+    /// What its control-plane nodes agree on.
+    pub shared: Shared,
+}
+
+/// The keyring and what is known of the other nodes.
+#[derive(Debug, Clone)]
+pub enum Shared {
+    /// Nothing runs that could be asked: this node works from the keys on its disk.
+    Nothing,
+    /// It could not be read: nothing that it decides is changed.
+    Unknown(String),
+    /// It was read.
+    Seen(Box<SharedFacts>),
+}
+
+/// One look at the keyring's store and at the control plane.
+#[derive(Debug, Clone)]
+pub struct SharedFacts {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of this node.
+    pub node: String,
+    /// The keyring; Absent: there is none yet. One that is refused is Unknown.
+    pub keyring: Probe<StoredKeyring>,
+    /// The keyring that this node has followed last.
+    pub applied: Probe<HighWater>,
+    /// Evidence of all nodes that have given any.
+    pub acks: Vec<Ack>,
+    /// Version of this node's own in the store.
+    pub own_version: Option<String>,
+    /// Another machine writes under this node's name, as well as this one.
+    pub name_is_taken: bool,
+    /// This machine and its boot, see [`Ack`].
+    pub machine: String,
+    /// See [`Ack::boot_id`].
+    pub boot_id: String,
+    /// Address of this node's API server.
+    pub address: String,
+    /// This process leads, or is the only one that can.
+    pub leads: bool,
+    /// Who leads, as the Lease says; `None` where nobody is known to.
+    pub leader: Option<String>,
+    /// Its nodes and API servers.
+    pub control_plane: Probe<ControlPlane>,
+    /// Other API servers that do not answer as ready ones, with the reason.
+    pub not_ready: Vec<String>,
+    /// Nodes whose controller manager or scheduler leads.
+    pub controllers: Vec<String>,
+    /// Keys that must stay accepted; Unknown where it was not asked.
+    pub held: Probe<Vec<Held>>,
+    /// The keyring's bucket; `None` where it is not in S3.
+    pub bucket: Option<(DesiredKeyringBucket, Probe<KeyringBucketFacts>)>,
+    /// Only one node can use this store: it is a folder.
+    pub is_for_one_node: bool,
+}
+
+/// The keyring as it lies in its store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKeyring {
+    /// What it says.
+    pub keyring: Keyring,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What a conditional write compares.
+    pub version: String,
+}
+
+/// A file of which the content is known otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileMark {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// When they were written.
+    pub modified: Timestamp,
 }
 
 /// Files, API server and memory of this node.
@@ -37,6 +113,14 @@ pub struct NodeFacts {
     pub signing_key: Probe<PublicKey>,
     /// Keys of the verification file, in order. A file that is refused is Unknown.
     pub verifying_keys: Probe<Vec<PublicKey>>,
+    /// The signing key file itself; `None` where it could not be read.
+    pub signing_file: Option<FileMark>,
+    /// The verification file itself; `None` where it could not be read.
+    pub verifying_file: Option<FileMark>,
+    /// When the manifest was last written; `None` where it could not be read.
+    pub manifest_modified: Option<Timestamp>,
+    /// kubelet has never started a kube-apiserver on this machine.
+    pub never_started: bool,
     /// Keys published so far.
     pub published_keys: Probe<PublishedKeys>,
     /// The running API server.
@@ -155,6 +239,15 @@ impl NodeFacts {
     /// cannot be read may hold some.
     pub fn had_keys(&self) -> bool {
         self.published_keys != Probe::Absent
+    }
+
+    /// Whether no API server runs here or has ever run: files may be written without evidence of one.
+    pub fn nothing_runs(&self) -> bool {
+        match self.api_server {
+            ApiServer::None => true,
+            ApiServer::Silent(_) | ApiServer::NoKubeconfig(_) => self.never_started,
+            ApiServer::Seen(_) => false,
+        }
     }
 }
 

@@ -40,6 +40,47 @@ pub(super) fn persist(desired: &Desired, found: &Manifest, node: &NodeFacts, is_
     }
 }
 
+/// Has `issuers` stand in kubeadm's configuration before or while API servers run with them. Whether it does, or cannot and that is
+/// said; false where it is not known.
+pub(super) fn assert(desired: &Desired, issuers: &[String], node: &NodeFacts, plan: &mut Plan) -> bool {
+    if !desired.kubeadm_config {
+        return true;
+    }
+    let stored = match &node.kubeadm_config {
+        Probe::Present(stored) => stored,
+        Probe::Absent => return true,
+        Probe::Unknown(_) => {
+            // An idle look does not ask for it.
+            plan.look_closer = true;
+            return false;
+        }
+    };
+    let standing: Vec<String> = stored.config.api_server_arg(ISSUER).into_iter().map(str::to_owned).collect();
+    let issuers = joined(issuers, &standing);
+    let signs_as_us = issuers.first().is_some_and(|first| *first == desired.issuer.as_str());
+    let audiences: Option<Vec<String>> =
+        desired.api_audiences.as_ref().map(|audiences| audiences.iter().map(ToString::to_string).collect());
+    let mut wanted = api_server_arguments(issuers.clone(), desired.jwks_uri(), audiences.as_deref());
+    if !signs_as_us {
+        wanted.retain(|(name, _)| *name == ISSUER);
+    }
+    if holds(&stored.config, &wanted) {
+        return true;
+    }
+    if let Some(why) = cannot_hold(&stored.config, &issuers) {
+        plan.notices.push(would_undo(desired, &why));
+        return true;
+    }
+    match stored.config.with_api_server_args(&wanted) {
+        Err(error) => plan.notices.push(would_undo(desired, &sentence(&error))),
+        Ok(edited) => plan.actions.push(Action::PersistToKubeadm {
+            text: edited.text().to_owned(),
+            resource_version: stored.resource_version.clone(),
+        }),
+    }
+    true
+}
+
 fn would_undo(desired: &Desired, why: &str) -> String {
     format!(
         "kubeadm upgrade and kubeadm join would write manifests without issuer {}, whose tokens are then refused: {why} (README, \

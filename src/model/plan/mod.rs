@@ -4,11 +4,13 @@
 //! provider. `node` looks after this node: key files, manifest, API server. Publish before use, stop use before removal;
 //! what could not be read is waited for, never written over.
 
+mod ack;
 mod action;
 mod change;
 mod cluster;
 mod desired;
 mod facts;
+mod follow;
 mod keyring_bucket;
 mod keys;
 mod kops;
@@ -17,6 +19,7 @@ mod node;
 mod restore;
 #[cfg(test)]
 mod scenarios;
+mod shared;
 
 use std::time::Duration;
 
@@ -26,11 +29,13 @@ pub use action::Action;
 pub use cluster::PublishedState;
 pub use desired::{Desired, DesiredBucket, DesiredProvider, KeyKeeping, RestartPolicy};
 pub use facts::{
-    ApiServer, BucketFacts, ClusterFacts, Evidence, Facts, NodeFacts, ProbeToken, ProviderFacts, PublicAccessBlock,
-    PublicDocument, StoredDocument,
+    ApiServer, BucketFacts, ClusterFacts, Evidence, Facts, FileMark, NodeFacts, ProbeToken, ProviderFacts,
+    PublicAccessBlock, PublicDocument, Shared, SharedFacts, StoredDocument, StoredKeyring,
 };
 pub use keyring_bucket::{DesiredKeyringBucket, KeyringBucketFacts, keyring_bucket};
 pub use kubeadm::StoredKubeadmConfig;
+use shared::Following;
+
 pub use restore::{Content, FileState, PutBack, Restoration, RestoreFacts, restore};
 
 /// A full observation is made at least this often.
@@ -107,9 +112,13 @@ pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
         plan.needs_a_person.push(why);
         return plan;
     }
-    plan.published = cluster::plan(desired, facts, now, &mut plan);
-    if !change_is_open {
-        node::plan(desired, facts, now, &mut plan);
+    let following = shared::plan(desired, facts, now, &mut plan);
+    plan.published = cluster::plan(desired, facts, following, now, &mut plan);
+    match following {
+        _ if change_is_open => {}
+        Following::Keyring(followed) => follow::plan(desired, facts, followed, now, &mut plan),
+        Following::Disk | Following::Somebody(_) => node::plan(desired, facts, now, &mut plan),
+        Following::Nothing => {}
     }
     plan
 }

@@ -22,6 +22,16 @@ use super::{
 /// Generation that the annotation names while the node works from the keys on its own disk.
 const GENERATION: u64 = 1;
 
+/// What the manifest is to say, and which keys the process is to have.
+pub(super) struct Wanted<'a> {
+    /// `--service-account-issuer`, in order.
+    pub issuers: Vec<String>,
+    /// Keys.
+    pub keys: Keys<'a>,
+    /// Generation of the keyring.
+    pub generation: u64,
+}
+
 pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut Plan) {
     let node = &facts.node;
     let Some(keys) = plan_keys(desired, node, facts.cluster.jwks(), plan) else { return };
@@ -33,34 +43,45 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut 
         }
         Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
     };
-    match Edit::new(desired, found, digest, &keys) {
+    let wanted = Wanted { issuers: desired.issuers(found.issuers()), keys, generation: GENERATION };
+    match Edit::new(desired, found, digest, &wanted) {
         Ok(edit) => edit.begin(facts, now, plan),
         Err(why) => plan.needs_a_person.push(why),
     }
 }
 
 /// The manifest as it is and as it should be.
-struct Edit<'a> {
+pub(super) struct Edit<'a> {
     desired: &'a Desired,
     keys: &'a Keys<'a>,
-    found: &'a Manifest,
-    digest: &'a Digest,
+    pub found: &'a Manifest,
+    pub digest: &'a Digest,
+    /// Issuer that signs.
+    issuer: String,
     /// Value of the annotation that goes with the wanted state.
     applied: String,
-    wanted_text: String,
-    flags_are_right: bool,
+    pub wanted_text: String,
+    pub flags_are_right: bool,
 }
 
 impl<'a> Edit<'a> {
-    fn new(desired: &'a Desired, found: &'a Manifest, digest: &'a Digest, keys: &'a Keys<'a>) -> Result<Self, String> {
+    pub fn new(
+        desired: &'a Desired,
+        found: &'a Manifest,
+        digest: &'a Digest,
+        wanted: &'a Wanted<'a>,
+    ) -> Result<Self, String> {
         let path = desired.manifest.display();
         reads_our_key_files(desired, found)?;
-        let issuers = desired.issuers(found.issuers());
         let audiences = wanted_audiences(desired, found)?;
+        let issuer = wanted.issuers.first().cloned().unwrap_or_default();
+        let keys = &wanted.keys;
+        // The document of another issuer goes on naming the place that its verifiers know.
+        let jwks_uri = (issuer == desired.issuer.as_str()).then(|| desired.jwks_uri());
         let wanted = manifest::Desired {
-            applied: Some(applied(desired, &issuers, audiences.as_deref(), keys)),
-            issuers,
-            jwks_uri: Some(desired.jwks_uri()),
+            applied: Some(applied(desired, wanted, jwks_uri.as_deref(), audiences.as_deref())),
+            issuers: wanted.issuers.clone(),
+            jwks_uri,
             api_audiences: audiences,
         };
         let edited = found.with(&wanted).map_err(|error| format!("{path}: {error}"))?;
@@ -70,6 +91,7 @@ impl<'a> Edit<'a> {
             keys,
             found,
             digest,
+            issuer,
             applied: wanted.applied.unwrap_or_default(),
             wanted_text: edited.text().to_owned(),
             flags_are_right,
@@ -136,7 +158,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    fn replacement(&self) -> Action {
+    pub fn replacement(&self) -> Action {
         Action::ReplaceManifest {
             path: self.desired.manifest.clone(),
             text: self.wanted_text.clone(),
@@ -146,6 +168,11 @@ impl<'a> Edit<'a> {
     }
 
     fn replace(&self, evidence: &Evidence, now: Timestamp, plan: &mut Plan) {
+        self.replace_with(Vec::new(), evidence, now, plan);
+    }
+
+    /// Begins the change: `key_files` are written before the manifest.
+    pub fn replace_with(&self, key_files: Vec<Action>, evidence: &Evidence, now: Timestamp, plan: &mut Plan) {
         plan.actions.extend([
             Action::SaveLastGood {
                 manifest: self.found.text().to_owned(),
@@ -160,14 +187,15 @@ impl<'a> Edit<'a> {
                 manifest_digest: Digest::of(self.wanted_text.as_bytes()).to_string(),
                 old_manifest_digest: self.digest.to_string(),
                 applied: self.applied.clone(),
-                issuer: self.desired.issuer.to_string(),
+                issuer: self.issuer.clone(),
                 signing_kid: self.keys.signing.kid().to_string(),
                 kids: self.keys.verifying.iter().map(|key| key.kid().to_string()).collect(),
                 begun_at: now,
                 old_process_started_at: evidence.started_at,
             }),
-            self.replacement(),
         ]);
+        plan.actions.extend(key_files);
+        plan.actions.push(self.replacement());
         plan.next_check = RESTART_INTERVAL;
     }
 
@@ -204,11 +232,18 @@ impl<'a> Edit<'a> {
 
     /// The files are right: does the process say so too?
     fn check_process(&self, evidence: &Evidence, node: &NodeFacts, plan: &mut Plan) {
+        if let Some(is_proven) = self.prove(self.keys, evidence, node, plan) {
+            kubeadm::persist(self.desired, self.found, node, is_proven, plan);
+        }
+    }
+
+    /// Remembers what the process proves with the keys of the files; `None` where it does not run with the flags yet.
+    pub fn prove(&self, keys: &Keys<'_>, evidence: &Evidence, node: &NodeFacts, plan: &mut Plan) -> Option<bool> {
         if let Probe::Unknown(why) = &evidence.probe_token {
             plan.notices.push(format!("no probe token: {why}"));
         }
         let minted = evidence.signs_as();
-        if minted != Some(self.desired.issuer.as_str()) {
+        if minted != Some(self.issuer.as_str()) {
             plan.wait(
                 format!(
                     "for kube-apiserver to run with the flags of {}: it signs as {}",
@@ -217,22 +252,22 @@ impl<'a> Edit<'a> {
                 ),
                 WAITING_INTERVAL,
             );
-            return;
+            return None;
         }
-        let is_proven = restore::is_proof(evidence, self.desired.issuer.as_str(), self.keys);
+        let is_proven = restore::is_proof(evidence, &self.issuer, keys);
         if is_proven {
-            restore::remember(self.desired, (self.found, self.digest), self.keys, node, plan);
+            restore::remember(self.desired, (self.found, self.digest), keys, node, plan);
         } else if evidence.probe_token == Probe::Absent && restore::lacks_proof(self.desired, self.digest, node) {
             // An idle look asks for no token, and a node that may boot soon has to have its memory by then.
             plan.look_closer = true;
             plan.next_check = plan.next_check.min(WAITING_INTERVAL);
         }
-        kubeadm::persist(self.desired, self.found, node, is_proven, plan);
+        Some(is_proven)
     }
 
     /// Where manifests are left to people, flags that one took out must not come back by a boot: other API servers may not accept
     /// our issuer.
-    fn forget_what_a_person_took_back(&self, evidence: &Evidence, node: &NodeFacts, plan: &mut Plan) {
+    pub fn forget_what_a_person_took_back(&self, evidence: &Evidence, node: &NodeFacts, plan: &mut Plan) {
         let is_left_to_people = self.desired.restart != RestartPolicy::Rolling
             || node.api_servers.present().is_some_and(|servers| servers.len() > 1);
         let runs_without_us = !self.flags_are_right
@@ -246,13 +281,12 @@ impl<'a> Edit<'a> {
     }
 
     /// Whether this change failed before; then a person is told.
-    fn mention_refusal(&self, node: &NodeFacts, plan: &mut Plan) -> bool {
+    pub fn mention_refusal(&self, node: &NodeFacts, plan: &mut Plan) -> bool {
         match &node.refused {
-            Probe::Present(refused) if refused.applied == self.applied => {
+            Probe::Present(refused) if wants_the_same(&refused.applied, &self.applied) => {
                 plan.needs_a_person.push(format!(
                     "change {} failed ({}); the previous manifest is back since {} and the change is not tried again: find the \
-                     reason in the last log below /var/log/pods/kube-system_kube-apiserver-*, mend it, then rm \
-                     /var/lib/irsad/refused-change.json and systemctl reload irsad",
+                     reason in the last log below /var/log/pods/kube-system_kube-apiserver-*, mend it, then irsad resume",
                     refused.applied, refused.reason, refused.rolled_back_at
                 ));
                 true
@@ -379,17 +413,23 @@ fn wanted_audiences(desired: &Desired, found: &Manifest) -> Result<Option<Vec<St
     }
 }
 
-/// Value of the annotation `irsad/applied`: other for every other set of flags and keys.
-fn applied(desired: &Desired, issuers: &[String], audiences: Option<&[String]>, keys: &Keys<'_>) -> String {
-    let mut hash = Sha256::new();
+/// Whether two values of the annotation stand for the same flags and keys, whichever generation wanted them.
+fn wants_the_same(one: &str, other: &str) -> bool {
+    let digest = |applied: &str| applied.rsplit('-').next().map(str::to_owned);
+    digest(one) == digest(other)
+}
+
+/// Value of the annotation `irsad/applied`: other for every other set of flags and keys, and for every other generation.
+fn applied(desired: &Desired, wanted: &Wanted<'_>, jwks_uri: Option<&str>, audiences: Option<&[String]>) -> String {
+    let (mut hash, keys) = (Sha256::new(), &wanted.keys);
     let mut line = |name: &str, value: &str| hash.update(format!("{name}={value}\n"));
-    issuers.iter().for_each(|issuer| line("issuer", issuer));
-    line("jwks-uri", &desired.jwks_uri());
+    wanted.issuers.iter().for_each(|issuer| line("issuer", issuer));
+    line("jwks-uri", jwks_uri.unwrap_or_default());
     audiences.unwrap_or_default().iter().for_each(|audience| line("audience", audience));
     if desired.keys == KeyKeeping::Manage {
         line("signs", keys.signing.kid().as_str());
         keys.verifying.iter().for_each(|key| line("verifies", key.kid().as_str()));
     }
     let digest = format!("{:x}", hash.finalize());
-    format!("{GENERATION}-{}", &digest[..12])
+    format!("{}-{}", wanted.generation, &digest[..12])
 }

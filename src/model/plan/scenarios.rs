@@ -64,6 +64,10 @@ fn desired() -> Desired {
         api_audiences: None,
         kubeadm_config: true,
         restart: RestartPolicy::Rolling,
+        restart_deadline: Duration::from_secs(30 * 86_400),
+        rotation_period: Some(Duration::from_secs(90 * 86_400)),
+        verify_retention: Duration::from_secs(366 * 86_400),
+        clock_margin: SignedDuration::from_mins(5),
         token_lifetime: Duration::from_secs(86_400),
         publish_lead: Duration::from_secs(86_400),
         evidence_limit: Duration::from_secs(300),
@@ -237,6 +241,10 @@ impl World {
                 }),
                 signing_key: probe(self.signing.clone()),
                 verifying_keys: probe(self.verifying.clone()),
+                signing_file: None,
+                verifying_file: None,
+                manifest_modified: None,
+                never_started: false,
                 published_keys: probe(self.published_keys.clone()),
                 api_server,
                 api_servers: Probe::Present((0..self.api_servers).map(|n| format!("192.0.2.{n}")).collect()),
@@ -261,6 +269,7 @@ impl World {
                 public_jwks: Some(public("openid/v1/jwks")),
                 provider: Some(probe(self.provider.clone())),
             },
+            shared: Shared::Nothing,
         }
     }
 
@@ -283,6 +292,14 @@ impl World {
             Action::WriteVerifyingKeys { pem, .. } => {
                 self.verifying = Some(PublicKey::read_all(pem.as_bytes()).expect("keys"));
             }
+            Action::KeepPrivateKey { .. }
+            | Action::FoundKeyring { .. }
+            | Action::WriteKeyring { .. }
+            | Action::AddStandby { .. }
+            | Action::Acknowledge { .. }
+            | Action::RememberKeyring { .. }
+            | Action::ReplaceVerifyingKeys { .. }
+            | Action::ReplaceSigningKey { .. } => panic!("{action} without a keyring"),
             Action::CreateBucket { .. } => {
                 self.bucket.get_or_insert(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
             }

@@ -24,6 +24,15 @@ pub struct ControlPlaneNode {
 }
 
 impl ControlPlane {
+    /// Its API servers: their addresses or the names of the nodes, whichever are more.
+    pub fn servers(&self) -> Vec<String> {
+        if self.nodes.len() > self.api_servers.len() {
+            self.nodes.iter().map(|node| node.name.clone()).collect()
+        } else {
+            self.api_servers.clone()
+        }
+    }
+
     /// Name of the node with the API server at `address`.
     pub fn node_at(&self, address: &str) -> Option<&str> {
         let has_it = |node: &&ControlPlaneNode| node.addresses.iter().any(|known| known == address);

@@ -1,0 +1,339 @@
+//! This node, following the keyring: its key files, its manifest, and the API server that runs from them.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{
+    file::ExpectedFile,
+    key::{PublicKey, verification_pem},
+    keyring::{KeyState, Keyring},
+    manifest::Manifest,
+    probe::Probe,
+    rotation::{self, Ack, Follow, Here, follow, restart_reasons},
+};
+
+use super::{
+    Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, NodeFacts, Plan, PublishedState, RESTART_INTERVAL,
+    RestartPolicy, WAITING_INTERVAL, ack, cluster,
+    keys::Keys,
+    node::{Edit, Wanted},
+    restore::joined,
+    shared::Followed,
+};
+
+pub(super) fn plan(desired: &Desired, facts: &Facts, followed: Followed<'_>, now: Timestamp, plan: &mut Plan) {
+    let node = &facts.node;
+    let Some(keys) = wanted_keys(followed.keyring()) else {
+        return plan.needs_a_person.push("the keyring has no key that signs (nothing changed)".to_owned());
+    };
+    let (found, digest) = match &node.manifest {
+        Probe::Present(found) => (&found.0, &found.1),
+        Probe::Absent => return before_kubeadm(desired, node, &keys, plan),
+        Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
+    };
+    let wanted = Wanted {
+        issuers: joined(&followed.keyring().issuers, found.issuers()),
+        keys: Keys { signing: &keys[0], verifying: &keys },
+        generation: followed.keyring().generation,
+    };
+    let edit = match Edit::new(desired, found, digest, &wanted) {
+        Ok(edit) => edit,
+        Err(why) => return plan.needs_a_person.push(why),
+    };
+    let follower = Follower { desired, facts, followed, keys: &keys, edit, now };
+    match &node.api_server {
+        _ if node.nothing_runs() => follower.write_at_once(found, plan),
+        ApiServer::None => {}
+        ApiServer::NoKubeconfig(why) => plan.wait(why.clone(), WAITING_INTERVAL),
+        ApiServer::Silent(why) => {
+            follower.edit.mention_refusal(node, plan);
+            plan.wait(why.clone(), WAITING_INTERVAL);
+        }
+        ApiServer::Seen(evidence) if !evidence.ready => {
+            plan.wait("for kube-apiserver of this node to be ready", RESTART_INTERVAL);
+        }
+        ApiServer::Seen(evidence) => follower.follow(evidence, plan),
+    }
+}
+
+/// Keys that API servers are to accept, the one that signs first.
+fn wanted_keys(keyring: &Keyring) -> Option<Vec<PublicKey>> {
+    keyring.signing()?;
+    let keys: Vec<PublicKey> = keyring.accepted().filter_map(|key| key.public().ok()).collect();
+    (!keys.is_empty()).then_some(keys)
+}
+
+/// kubeadm has not run here: its keys will be the cluster's.
+fn before_kubeadm(desired: &Desired, node: &NodeFacts, keys: &[PublicKey], plan: &mut Plan) {
+    plan.notices.push(format!("no {} yet: kubeadm has not run on this node", desired.manifest.display()));
+    if node.kubeadm_runs || node.proven != Probe::Absent {
+        return;
+    }
+    plan.actions.extend(key_files(desired, node, keys));
+}
+
+/// The key files as they are wanted, the public halves first: at no moment does a key stand in the signing key file that is not
+/// accepted.
+fn key_files(desired: &Desired, node: &NodeFacts, keys: &[PublicKey]) -> Vec<Action> {
+    verifying_file(desired, node, keys).into_iter().chain(signing_file(desired, node, &keys[0])).collect()
+}
+
+fn verifying_file(desired: &Desired, node: &NodeFacts, keys: &[PublicKey]) -> Option<Action> {
+    let is_right = node.verifying_keys.present().is_some_and(|found| found == keys);
+    (!is_right).then(|| Action::ReplaceVerifyingKeys {
+        path: desired.verifying_keys.clone(),
+        pem: verification_pem(keys),
+        expected: expected(node.verifying_file.as_ref()),
+    })
+}
+
+fn signing_file(desired: &Desired, node: &NodeFacts, key: &PublicKey) -> Option<Action> {
+    let is_right = node.signing_key.present().is_some_and(|found| found.kid() == key.kid());
+    (!is_right).then(|| Action::ReplaceSigningKey {
+        path: desired.signing_key.clone(),
+        kid: key.kid().to_string(),
+        expected: expected(node.signing_file.as_ref()),
+    })
+}
+
+fn expected(file: Option<&super::FileMark>) -> ExpectedFile {
+    file.map_or(ExpectedFile::Absent, |file| ExpectedFile::Unchanged(file.digest.clone()))
+}
+
+struct Follower<'a> {
+    desired: &'a Desired,
+    facts: &'a Facts,
+    followed: Followed<'a>,
+    keys: &'a [PublicKey],
+    edit: Edit<'a>,
+    now: Timestamp,
+}
+
+impl Follower<'_> {
+    fn node(&self) -> &NodeFacts {
+        &self.facts.node
+    }
+
+    /// No API server has ever run from these files: they are put right before the first one does, kubeadm running or not.
+    fn write_at_once(&self, found: &Manifest, plan: &mut Plan) {
+        if self.node().api_server == ApiServer::None && plan.published == PublishedState::NotYet {
+            return plan.later.push(self.edit.replacement());
+        }
+        plan.actions.extend(key_files(self.desired, self.node(), self.keys));
+        if !self.edit.flags_are_right && self.edit.wanted_text != found.text() {
+            plan.actions.push(self.edit.replacement());
+        }
+        if let ApiServer::Silent(why) = &self.node().api_server {
+            plan.wait(format!("{why}; its files are as the keyring wants them"), RESTART_INTERVAL);
+        }
+    }
+
+    fn follow(&self, evidence: &Evidence, plan: &mut Plan) {
+        let shared = self.followed.shared;
+        let Some(own) = ack::own(self.facts, shared, self.now) else {
+            plan.look_closer = true;
+            return plan.wait(self.why_no_evidence(evidence), RESTART_INTERVAL);
+        };
+        if let Some(why) = self.forgotten_keys(evidence) {
+            return plan.needs_a_person.push(why);
+        }
+        if self.has_a_key_of_somebody(plan) {
+            return;
+        }
+        let reasons = restart_reasons(self.followed.keyring(), &own);
+        if !reasons.is_empty() {
+            self.edit.forget_what_a_person_took_back(evidence, self.node(), plan);
+            if self.edit.mention_refusal(self.node(), plan) || self.is_held_back(evidence, &own, &reasons, plan) {
+                return;
+            }
+        }
+        let outside = cluster::seen_outside(&self.facts.cluster);
+        let here = Here {
+            ack: &own,
+            is_told: ack::is_told(shared, &own),
+            not_ready: &shared.not_ready,
+            outside: &outside,
+            after: &self.nodes_to_go_first(&own),
+        };
+        match follow(self.followed.keyring(), here, self.now) {
+            Follow::Settled => self.settle(evidence, plan),
+            Follow::Wait(why) => {
+                plan.later.push(self.edit.replacement());
+                plan.look_closer |= self.followed.keyring().rollout.is_none();
+                plan.wait(why, WAITING_INTERVAL);
+            }
+            Follow::Take(keyring) => {
+                let what = format!("kube-apiserver of {} is changed, to {}", own.node, reasons.join(", to "));
+                plan.actions.push(self.followed.write(&keyring, what));
+                plan.next_check = RESTART_INTERVAL;
+            }
+            Follow::Release(keyring) => {
+                let what = format!("kube-apiserver of {} has proven its change", own.node);
+                plan.actions.push(self.followed.write(&keyring, what));
+            }
+            Follow::Change => {
+                let files = key_files(self.desired, self.node(), self.keys);
+                self.edit.replace_with(files, evidence, self.now, plan);
+            }
+        }
+    }
+
+    fn why_no_evidence(&self, evidence: &Evidence) -> String {
+        match &evidence.probe_token {
+            Probe::Unknown(why) => format!("for a probe token, to prove what kube-apiserver signs with: {why}"),
+            Probe::Absent if evidence.started_at.is_some() => {
+                "for service account kube-system/default, which kube-controller-manager makes, to prove the change with"
+                    .to_owned()
+            }
+            Probe::Absent => "for a closer look at kube-apiserver".to_owned(),
+            Probe::Present(_) => format!(
+                "for kube-apiserver to run with the flags of {}, which was written after it started",
+                self.desired.manifest.display()
+            ),
+        }
+    }
+
+    /// Keys that the running API server accepts and nothing else knows of: a restart would refuse their tokens.
+    fn forgotten_keys(&self, evidence: &Evidence) -> Option<String> {
+        let is_known = |kid: &&str| {
+            self.followed.keyring().key(kid).is_some()
+                || self
+                    .node()
+                    .verifying_keys
+                    .present()
+                    .is_some_and(|keys| keys.iter().any(|key| key.kid().as_str() == *kid))
+        };
+        let forgotten: Vec<&str> = evidence.served.kids().filter(|kid| !is_known(kid)).collect();
+        (!forgotten.is_empty()).then(|| {
+            format!(
+                "{} no longer holds key {}, which the running kube-apiserver accepts: its next restart would refuse the tokens of that \
+                 key (nothing written); put the public key back, a copy may be in /var/lib/irsad/last-good",
+                self.desired.verifying_keys.display(),
+                forgotten.join(", ")
+            )
+        })
+    }
+
+    /// A key that the keyring does not know stands in the signing key file: somebody wants it to sign. It becomes the next
+    /// standby, and what signs now is put back until it may.
+    fn has_a_key_of_somebody(&self, plan: &mut Plan) -> bool {
+        let (keyring, node) = (self.followed.keyring(), self.node());
+        let unknown = match &node.signing_key {
+            Probe::Unknown(why) => {
+                plan.needs_a_person.push(why.clone());
+                return true;
+            }
+            Probe::Absent => None,
+            Probe::Present(key) => Some(key).filter(|key| keyring.key(key.kid().as_str()).is_none()),
+        };
+        let on_disk = node.verifying_keys.present().into_iter().flatten();
+        let mut unknown_public = on_disk.filter(|key| keyring.key(key.kid().as_str()).is_none());
+        match unknown {
+            Some(key) => {
+                let path = self.desired.signing_key.display();
+                plan.notices.push(format!(
+                    "somebody put key {} into {path}: it is published first and signs when every kube-apiserver accepts it; until then \
+                     the key before it is put back",
+                    key.kid()
+                ));
+                let taken = rotation::take_over(keyring, key.kid().as_str(), &key.to_pem(), self.now);
+                plan.actions.push(Action::KeepPrivateKey {
+                    path: self.desired.signing_key.clone(),
+                    kid: key.kid().to_string(),
+                });
+                plan.actions.push(self.followed.write(&taken, format!("key {} of {path} signs next", key.kid())));
+                plan.actions.extend(key_files(self.desired, node, self.keys));
+                true
+            }
+            None => unknown_public.next().is_some_and(|key| {
+                plan.wait(format!("for the leader to take key {} into the keyring", key.kid()), WAITING_INTERVAL);
+                true
+            }),
+        }
+    }
+
+    /// What stands in the way of a restart beside the other nodes.
+    fn is_held_back(&self, evidence: &Evidence, own: &Ack, reasons: &[String], plan: &mut Plan) -> bool {
+        let path = self.desired.manifest.display();
+        if evidence.started_at.is_none() {
+            plan.look_closer = true;
+            plan.wait("for a closer look at kube-apiserver", RESTART_INTERVAL);
+            return true;
+        }
+        let why = if plan.published == PublishedState::NotYet {
+            format!("for the public documents, before {path} is changed")
+        } else if self.node().kubeadm_runs {
+            format!("for kubeadm to finish, before {path} is changed")
+        } else {
+            match self.desired.restart {
+                RestartPolicy::Rolling => return false,
+                RestartPolicy::Never => {
+                    format!("for somebody to change {path} as irsad plan shows (apiServer.restart is never)")
+                }
+                RestartPolicy::Opportunistic => match self.waits_until(own) {
+                    None => return false,
+                    Some(until) => {
+                        // Every API server accepts the key already: whichever restart comes first may bring it.
+                        plan.actions.extend(key_files(self.desired, self.node(), self.keys));
+                        format!(
+                            "for a restart of kube-apiserver that happens anyway, at the latest {until} (apiServer.restart is \
+                             opportunistic): to {}",
+                            reasons.join(", to ")
+                        )
+                    }
+                },
+            }
+        };
+        plan.later.push(self.edit.replacement());
+        plan.wait(why, WAITING_INTERVAL);
+        true
+    }
+
+    /// Until when a restart that happens anyway is waited for; `None` where that is over, or where more than keys has changed.
+    fn waits_until(&self, own: &Ack) -> Option<Timestamp> {
+        let keyring = self.followed.keyring();
+        let is_revoked = |kid: &String| keyring.key(kid).is_some_and(|key| key.state == KeyState::Revoked);
+        if keyring.issuers.first() != own.issuers.first() || own.served.iter().any(is_revoked) {
+            return None;
+        }
+        let deadline = SignedDuration::try_from(self.desired.restart_deadline).ok()?;
+        let since = keyring.rotate_since.or(keyring.signing().map(|key| key.since))?;
+        since.checked_add(deadline).ok().filter(|until| *until > self.now)
+    }
+
+    /// While this node has a leading controller: the others that have to be changed and have none, so that the lease moves once.
+    fn nodes_to_go_first(&self, own: &Ack) -> Vec<String> {
+        let (keyring, shared) = (self.followed.keyring(), self.followed.shared);
+        let leads = |node: &String| shared.controllers.contains(node);
+        if !leads(&own.node) || keyring.rollout.is_some() {
+            return Vec::new();
+        }
+        let behind = shared
+            .acks
+            .iter()
+            .filter(|ack| ack.node != own.node && !leads(&ack.node) && !restart_reasons(keyring, ack).is_empty());
+        behind.map(|ack| ack.node.clone()).collect()
+    }
+
+    /// The process is as it should be: its files may have to be brought up to date for the next start.
+    fn settle(&self, evidence: &Evidence, plan: &mut Plan) {
+        let node = self.node();
+        let on_disk = node.verifying_keys.present().map(Vec::as_slice).unwrap_or_default();
+        let lacks = self.keys.iter().any(|key| !on_disk.iter().any(|known| known.kid() == key.kid()));
+        if lacks {
+            plan.actions.extend(verifying_file(self.desired, node, self.keys));
+        }
+        if let Some(action) = signing_file(self.desired, node, &self.keys[0]) {
+            plan.actions.push(action);
+        }
+        let Some(signing) = node.signing_key.present() else { return };
+        if lacks {
+            return;
+        }
+        // The standby may be on disk before the process has read it: what it has not read is nothing that it proves.
+        let proven: Vec<PublicKey> = on_disk.iter().filter(|key| evidence.served.has(key.kid())).cloned().collect();
+        if proven.len() == on_disk.len() {
+            self.edit.prove(&Keys { signing, verifying: on_disk }, evidence, node, plan);
+        }
+        plan.next_check = plan.next_check.min(CHECK_INTERVAL);
+    }
+}

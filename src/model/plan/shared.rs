@@ -1,0 +1,272 @@
+//! The keyring: whether this node may follow it, what this node tells the others, and what the leader changes in it.
+
+use jiff::Timestamp;
+
+use crate::model::{
+    jwks::Jwks,
+    keyring::Keyring,
+    memory::PublishedKey,
+    probe::Probe,
+    rotation::{self, Ack, Adoption, Next, Seen, adopt, next},
+};
+
+use super::{
+    Action, CHECK_INTERVAL, Desired, Facts, KeyKeeping, Plan, Shared, SharedFacts, StoredKeyring, WAITING_INTERVAL,
+    ack, cluster, keyring_bucket::keyring_bucket, kubeadm,
+};
+
+/// What decides about this node's keys and issuers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Following<'a> {
+    /// The files on its own disk: nothing runs that could be asked.
+    Disk,
+    /// Somebody else, who writes the key files of every node.
+    Somebody(&'a SharedFacts),
+    /// The keyring, and this node's evidence where it has some.
+    Keyring(Followed<'a>),
+    /// Nothing: what is there is left as it is.
+    Nothing,
+}
+
+/// A keyring that this node follows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Followed<'a> {
+    pub stored: &'a StoredKeyring,
+    pub shared: &'a SharedFacts,
+}
+
+impl<'a> Followed<'a> {
+    pub fn keyring(&self) -> &'a Keyring {
+        &self.stored.keyring
+    }
+
+    /// Writes `keyring` as the next generation.
+    pub fn write(&self, keyring: &Keyring, what: impl Into<String>) -> Action {
+        Action::WriteKeyring {
+            keyring: Box::new(keyring.next(&self.stored.bytes)),
+            replaces: Some(self.stored.version.clone()),
+            what: what.into(),
+        }
+    }
+}
+
+impl Following<'_> {
+    /// Whether this node writes what the whole cluster shares.
+    pub fn leads(&self) -> bool {
+        match self {
+            Self::Disk => true,
+            Self::Somebody(shared) => shared.leads,
+            Self::Keyring(followed) => followed.shared.leads,
+            Self::Nothing => false,
+        }
+    }
+}
+
+pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan: &mut Plan) -> Following<'a> {
+    let shared = match &facts.shared {
+        Shared::Nothing => return Following::Disk,
+        Shared::Unknown(why) => {
+            plan.wait(why.clone(), WAITING_INTERVAL);
+            return Following::Nothing;
+        }
+        Shared::Seen(shared) => shared.as_ref(),
+    };
+    if let Some(why) = forbidden(shared) {
+        plan.needs_a_person.push(why);
+        return Following::Nothing;
+    }
+    if let Some((wanted, found)) = &shared.bucket
+        && !keyring_bucket(wanted, found, plan)
+    {
+        return Following::Nothing;
+    }
+    let own = ack::own(facts, shared, now);
+    ack::tell(shared, own.as_ref(), now, plan);
+    if desired.keys == KeyKeeping::Follow {
+        return Following::Somebody(shared);
+    }
+    let stored = match &shared.keyring {
+        Probe::Unknown(why) => {
+            plan.wait(why.clone(), WAITING_INTERVAL);
+            return Following::Nothing;
+        }
+        Probe::Absent => {
+            begin(desired, facts, shared, now, plan);
+            return Following::Nothing;
+        }
+        Probe::Present(stored) => stored,
+    };
+    if let Err(why) = is_next(shared, stored) {
+        plan.needs_a_person.push(why);
+        return Following::Nothing;
+    }
+    let followed = Followed { stored, shared };
+    if shared.applied.present().is_none_or(|mark| mark.generation < stored.keyring.generation) {
+        plan.actions
+            .push(Action::RememberKeyring { generation: stored.keyring.generation, bytes: stored.bytes.clone() });
+    }
+    if shared.leads {
+        lead(desired, facts, followed, own, now, plan);
+    }
+    Following::Keyring(followed)
+}
+
+fn forbidden(shared: &SharedFacts) -> Option<String> {
+    if shared.name_is_taken {
+        return Some(format!(
+            "another machine reports as {} too (nothing changed); give each control-plane node a name of its own, then systemctl restart \
+             irsad",
+            shared.node
+        ));
+    }
+    let servers = shared.control_plane.present().map(rotation::ControlPlane::servers).unwrap_or_default();
+    (shared.is_for_one_node && servers.len() > 1).then(|| {
+        format!(
+            "keyring.store is a folder, which one node can use, and this cluster has {} API servers: {} (nothing changed); leave \
+             keyring.store out, or set it to an s3:// bucket",
+            servers.len(),
+            servers.join(", ")
+        )
+    })
+}
+
+/// A keyring that went back in time, or that is another one, is not followed.
+fn is_next(shared: &SharedFacts, stored: &StoredKeyring) -> Result<(), String> {
+    match &shared.applied {
+        Probe::Absent => Ok(()),
+        Probe::Unknown(why) => Err(why.clone()),
+        Probe::Present(mark) => {
+            let hash = crate::model::keyring::hash(&stored.bytes);
+            let next = stored.keyring.continues(&hash, mark);
+            next.map_err(|error| format!("{error}: irsad rebuild, on the node that irsad rebuild names"))
+        }
+    }
+}
+
+/// There is no keyring yet.
+fn begin(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp, plan: &mut Plan) {
+    match &shared.applied {
+        Probe::Absent => {}
+        Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
+        Probe::Present(mark) => {
+            return plan.needs_a_person.push(format!(
+                "the keyring is gone from its store, and this node has followed its generation {} (nothing changed): put it back from a \
+                 backup, or have it rebuilt from the nodes: irsad rebuild",
+                mark.generation
+            ));
+        }
+    }
+    if facts.node.nothing_runs() {
+        return found(desired, facts, shared, now, plan);
+    }
+    if !shared.leads {
+        let who = shared.leader.as_deref().unwrap_or("a leader");
+        return plan.wait(format!("for {who} to begin the keyring"), WAITING_INTERVAL);
+    }
+    let Some(control_plane) = present_or_wait(&shared.control_plane, plan) else { return };
+    let Some(leaving) = present_or_wait(&left_by_others(facts, now), plan).cloned() else { return };
+    match adopt(&shared.cluster, &shared.acks, control_plane, leaving, now) {
+        Adoption::Wait(waits) => waits.into_iter().for_each(|what| plan.wait(what, WAITING_INTERVAL)),
+        Adoption::Differ(why) => plan.needs_a_person.push(why),
+        Adoption::Begin(keyring) => {
+            let kid = keyring.signing().map(|key| key.kid.clone()).unwrap_or_default();
+            plan.actions.push(Action::KeepPrivateKey { path: desired.signing_key.clone(), kid });
+            plan.actions.push(Action::WriteKeyring {
+                what: "the keys and issuers that the cluster has".to_owned(),
+                keyring,
+                replaces: None,
+            });
+        }
+    }
+}
+
+/// The cluster is only being made, and its keyring does not need an API server: whoever writes first makes its key.
+fn found(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp, plan: &mut Plan) {
+    match &facts.node.signing_key {
+        Probe::Unknown(why) => plan.needs_a_person.push(why.clone()),
+        Probe::Absent => plan.actions.push(Action::FoundKeyring {
+            cluster: shared.cluster.clone(),
+            issuer: desired.issuer.to_string(),
+            at: now,
+        }),
+        Probe::Present(key) => {
+            let made = crate::model::keyring::KeyringKey::adopted(
+                key.kid().as_str(),
+                &key.to_pem(),
+                crate::model::keyring::KeyState::Signing,
+                now,
+            );
+            plan.actions.push(Action::KeepPrivateKey { path: desired.signing_key.clone(), kid: key.kid().to_string() });
+            plan.actions.push(Action::WriteKeyring {
+                keyring: Box::new(rotation::found(&shared.cluster, desired.issuer.as_str(), made)),
+                replaces: None,
+                what: "the key of this node".to_owned(),
+            });
+        }
+    }
+}
+
+/// Keys that stand in the published JWKS and that no node has: tokens of theirs may live.
+fn left_by_others(facts: &Facts, now: Timestamp) -> Probe<Vec<PublishedKey>> {
+    let body = match facts.cluster.jwks() {
+        Probe::Absent => return Probe::Present(Vec::new()),
+        Probe::Unknown(why) => return Probe::Unknown(why.clone()),
+        Probe::Present(found) => &found.body,
+    };
+    let Shared::Seen(shared) = &facts.shared else { return Probe::Present(Vec::new()) };
+    let is_on_a_node = |kid: &str| shared.acks.iter().any(|ack| ack.has(kid));
+    let published = Jwks::parse(body).map(|jwks| jwks.keys().to_vec()).unwrap_or_default();
+    let left = published.into_iter().filter(|jwk| jwk.kid().is_some_and(|kid| !is_on_a_node(kid)));
+    Probe::Present(left.map(|jwk| PublishedKey { jwk, seen_since: None, gone_since: Some(now) }).collect())
+}
+
+fn present_or_wait<'p, T>(probe: &'p Probe<T>, plan: &mut Plan) -> Option<&'p T> {
+    match probe {
+        Probe::Present(found) => Some(found),
+        Probe::Absent => None,
+        Probe::Unknown(why) => {
+            plan.wait(why.clone(), WAITING_INTERVAL);
+            None
+        }
+    }
+}
+
+/// What the leader changes next.
+fn lead(desired: &Desired, facts: &Facts, followed: Followed<'_>, own: Option<Ack>, now: Timestamp, plan: &mut Plan) {
+    let (keyring, shared) = (followed.keyring(), followed.shared);
+    if let Some(why) = facts.cluster.clock_differs(now) {
+        return plan.notices.push(why);
+    }
+    let mut acks = shared.acks.clone();
+    if let Some(own) = own {
+        acks.retain(|ack| ack.node != own.node);
+        acks.push(own);
+    }
+    let outside = cluster::seen_outside(&facts.cluster);
+    let seen = Seen {
+        acks: &acks,
+        outside: &outside,
+        control_plane: shared.control_plane.present(),
+        held: shared.held.present().map(Vec::as_slice),
+    };
+    match next(keyring, seen, &desired.policy(), now) {
+        Next::Wait(waits) => {
+            waits.into_iter().for_each(|what| plan.wait(what, WAITING_INTERVAL));
+            kubeadm::assert(desired, &keyring.issuers, &facts.node, plan);
+        }
+        Next::Write(changed) => {
+            // Before any API server changes: a node that joins meanwhile takes its issuers from there.
+            if changed.issuers != keyring.issuers && !kubeadm::assert(desired, &changed.issuers, &facts.node, plan) {
+                return;
+            }
+            plan.actions.push(followed.write(&changed, rotation::difference(keyring, &changed)));
+        }
+        next @ (Next::MakeStandby | Next::Promote) => plan.actions.push(Action::AddStandby {
+            keyring: Box::new(keyring.next(&followed.stored.bytes)),
+            promotes: next == Next::Promote,
+            replaces: followed.stored.version.clone(),
+            at: now,
+        }),
+    }
+    plan.next_check = plan.next_check.min(CHECK_INTERVAL);
+}
