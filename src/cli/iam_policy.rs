@@ -7,8 +7,9 @@ use clap::Args;
 use crate::model::{
     discovery::DISCOVERY_PATH,
     location::Location,
+    node_policy::{NodeDuties, node_policy},
     region::AccountId,
-    trust_policy::{NodeDuties, PublicObjects, node_policy},
+    trust_policy::PublicObjects,
 };
 
 use super::{Global, output, settings};

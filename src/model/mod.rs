@@ -16,6 +16,7 @@ pub mod kubeadm;
 pub mod location;
 pub mod manifest;
 pub mod memory;
+pub mod node_policy;
 pub mod plan;
 pub mod probe;
 pub mod region;

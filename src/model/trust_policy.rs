@@ -1,4 +1,4 @@
-//! IAM and S3 policy documents, as JSON text: who may take a role, who may read the two public objects, what irsad itself needs.
+//! IAM and S3 policy documents, as JSON text: who may take a role, who may read the two public objects.
 //!
 //! Pure text: nothing here asks AWS.
 
@@ -16,8 +16,6 @@ use super::{
 
 /// Longest trust policy without a raised quota, in characters; IAM does not count white space (IAM and AWS STS quotas).
 const LONGEST_TRUST_POLICY: usize = 2048;
-/// Longest customer managed policy, in characters; IAM does not count white space (IAM and AWS STS quotas).
-const LONGEST_MANAGED_POLICY: usize = 6144;
 /// Longest bucket policy, in bytes (S3 quotas).
 const LONGEST_BUCKET_POLICY: usize = 20 * 1024;
 
@@ -122,7 +120,7 @@ struct Policy {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Statement {
+pub(super) struct Statement {
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
     effect: &'static str,
@@ -136,6 +134,11 @@ struct Statement {
 }
 
 impl Statement {
+    /// Allows `action` on `resource`, as a part of a policy that is attached to a role.
+    pub fn of_role(sid: &str, action: &[&str], resource: impl Into<Value>) -> Self {
+        Self { sid: Some(sid.to_owned()), resource: resource.into(), ..Self::allow(action) }
+    }
+
     fn allow(action: &[&str]) -> Self {
         let (principal, resource, condition) = (Value::Null, Value::Null, Value::Null);
         Self { sid: None, effect: "Allow", principal, action: one_or_many(action), resource, condition }
@@ -188,11 +191,11 @@ pub struct PublicObjects<'a> {
 }
 
 impl PublicObjects<'_> {
-    fn bucket_arn(&self) -> String {
+    pub(super) fn bucket_arn(&self) -> String {
         format!("arn:{}:s3:::{}", self.partition, self.bucket)
     }
 
-    fn arns(&self) -> Vec<String> {
+    pub(super) fn arns(&self) -> Vec<String> {
         self.keys.iter().map(|key| format!("{}/{key}", self.bucket_arn())).collect()
     }
 }
@@ -249,60 +252,6 @@ pub(super) fn with_statements(existing: &str, ours: Vec<Value>) -> Result<Option
     within(text, &policy.to_string(), BUCKET_POLICY, LONGEST_BUCKET_POLICY, SHORTEN).map(Some)
 }
 
-/// What irsad does with AWS, for the policy of its nodes' role.
-#[derive(Debug, Clone)]
-pub struct NodeDuties<'a> {
-    /// The objects to publish; `None` where they are not in S3.
-    pub objects: Option<PublicObjects<'a>>,
-    /// Whether the bucket may have to be created.
-    pub creates_bucket: bool,
-    /// Whether the bucket's policy and public access block are irsad's to set.
-    pub opens_bucket: bool,
-    /// Account and issuer of the IAM OIDC provider; `None` where someone else looks after it.
-    pub provider: Option<(Partition, &'a AccountId, &'a IssuerUrl)>,
-}
-
-/// The least that a control-plane node's role must allow for `duties`; `None` where irsad asks AWS for nothing.
-///
-/// `sts:GetCallerIdentity`, the one other call, needs no permission.
-///
-/// # Errors
-/// More characters than IAM takes.
-pub fn node_policy(duties: &NodeDuties<'_>) -> Result<Option<String>, PolicyError> {
-    let mut statements = Vec::new();
-    if let Some(objects) = &duties.objects {
-        // Without ListBucket a missing object is answered with 403: it could not be told from one that is forbidden.
-        let mut actions = vec!["s3:ListBucket"];
-        if duties.creates_bucket {
-            actions.insert(0, "s3:CreateBucket");
-        }
-        if duties.opens_bucket {
-            actions.extend(["s3:GetBucketPolicy", "s3:PutBucketPolicy"]);
-            actions.extend(["s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"]);
-        }
-        let bucket = Value::from(objects.bucket_arn());
-        let sid = |sid: &str| Some(sid.to_owned());
-        statements.push(Statement { sid: sid("IrsadBucket"), resource: bucket, ..Statement::allow(&actions) });
-        let actions = ["s3:GetObject", "s3:PutObject"];
-        let resource = objects.arns().into();
-        statements.push(Statement { sid: sid("IrsadDocuments"), resource, ..Statement::allow(&actions) });
-    }
-    if let Some((partition, account, issuer)) = duties.provider {
-        let actions = [
-            "iam:GetOpenIDConnectProvider",
-            "iam:CreateOpenIDConnectProvider",
-            "iam:TagOpenIDConnectProvider",
-            "iam:AddClientIDToOpenIDConnectProvider",
-        ];
-        let resource = oidc_provider_arn(partition, account, issuer).into();
-        statements.push(Statement { sid: Some("IrsadProvider".to_owned()), resource, ..Statement::allow(&actions) });
-    }
-    if statements.is_empty() {
-        return Ok(None);
-    }
-    render(statements, "node policy", LONGEST_MANAGED_POLICY, "use a shorter issuer").map(Some)
-}
-
 /// Sid of our statement for a cluster: `Irsad` and its name. A Sid takes letters and digits only, and clusters that share a
 /// bucket must not have the same.
 pub fn statement_id(cluster: &str) -> String {
@@ -338,7 +287,7 @@ fn one_or_many(texts: &[&str]) -> Value {
     }
 }
 
-fn render(
+pub(super) fn render(
     statement: Vec<Statement>,
     kind: &'static str,
     limit: usize,
@@ -587,66 +536,5 @@ mod tests {
         let full = json!({ "Statement": [{ "Sid": "a".repeat(21_000) }] }).to_string();
         let error = refused(&full);
         assert!(error.ends_with("AWS takes 20480; remove statements that are no longer needed"), "{error}");
-    }
-
-    #[test]
-    fn node_policy_allows_what_the_duties_need_and_no_more() {
-        let (bucket, account, issuer) = (bucket(), account(), issuer());
-        let all = NodeDuties {
-            objects: Some(PublicObjects { partition: Partition::GovCloud, bucket: &bucket, keys: &KEYS }),
-            creates_bucket: true,
-            opens_bucket: true,
-            provider: Some((Partition::GovCloud, &account, &issuer)),
-        };
-        let expected = r#"{
-  "Version": "2012-10-17",
-  "Statement": [
-    {
-      "Sid": "IrsadBucket",
-      "Effect": "Allow",
-      "Action": [
-        "s3:CreateBucket",
-        "s3:ListBucket",
-        "s3:GetBucketPolicy",
-        "s3:PutBucketPolicy",
-        "s3:GetBucketPublicAccessBlock",
-        "s3:PutBucketPublicAccessBlock"
-      ],
-      "Resource": "arn:aws-us-gov:s3:::prod-1-oidc"
-    },
-    {
-      "Sid": "IrsadDocuments",
-      "Effect": "Allow",
-      "Action": [
-        "s3:GetObject",
-        "s3:PutObject"
-      ],
-      "Resource": [
-        "arn:aws-us-gov:s3:::prod-1-oidc/.well-known/openid-configuration",
-        "arn:aws-us-gov:s3:::prod-1-oidc/openid/v1/jwks"
-      ]
-    },
-    {
-      "Sid": "IrsadProvider",
-      "Effect": "Allow",
-      "Action": [
-        "iam:GetOpenIDConnectProvider",
-        "iam:CreateOpenIDConnectProvider",
-        "iam:TagOpenIDConnectProvider",
-        "iam:AddClientIDToOpenIDConnectProvider"
-      ],
-      "Resource": "arn:aws-us-gov:iam::123456789012:oidc-provider/oidc.example.com/prod-1"
-    }
-  ]
-}
-"#;
-        assert_eq!(node_policy(&all).expect("a policy").as_deref(), Some(expected));
-
-        let less = NodeDuties { creates_bucket: false, opens_bucket: false, provider: None, ..all.clone() };
-        let text = node_policy(&less).expect("a policy").expect("a text");
-        assert_eq!(value(&text)["Statement"][0]["Action"], json!("s3:ListBucket"));
-        assert_eq!(value(&text)["Statement"].as_array().map(Vec::len), Some(2));
-        let nothing = NodeDuties { objects: None, provider: None, ..all };
-        assert_eq!(node_policy(&nothing).expect("no policy"), None);
     }
 }
