@@ -88,14 +88,14 @@ fn manual_has_the_options_of_every_command() -> Result {
 fn iam_policies_are_those_that_irsad_prints() -> Result {
     let root = tempfile::tempdir()?;
     let configuration = root.path().join("irsad.yaml");
-    fs::write(
-        &configuration,
-        "version: 1\ncluster: prod-1\nissuer: { store: s3://prod-1-oidc }\naws: { region: eu-west-1 }\n",
-    )?;
-    for (file, arguments) in [
-        ("node-policy.json", &["iam-policy"][..]),
-        ("role-trust-policy.json", &["trust-policy", "--namespace", "shop", "--service-account", "checkout"]),
+    let smallest = "version: 1\ncluster: prod-1\nissuer: { store: s3://prod-1-oidc }\naws: { region: eu-west-1 }\n";
+    let keyring = "keyring: { store: s3://prod-1-keys, kmsKey: alias/irsad }\n";
+    for (file, more, arguments) in [
+        ("node-policy.json", "", &["iam-policy"][..]),
+        ("node-policy-keyring-in-s3.json", keyring, &["iam-policy"]),
+        ("role-trust-policy.json", "", &["trust-policy", "--namespace", "shop", "--service-account", "checkout"]),
     ] {
+        fs::write(&configuration, [smallest, more].concat())?;
         let output = Command::new(env!("CARGO_BIN_EXE_irsad"))
             .args(arguments)
             .args(["--account", "123456789012", "--config"])

@@ -4,12 +4,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::model::{
-    discovery::DISCOVERY_PATH,
-    location::Location,
-    node_policy::{NodeDuties, node_policy},
-    region::AccountId,
-    trust_policy::PublicObjects,
+use crate::{
+    config::Settings,
+    model::{
+        discovery::DISCOVERY_PATH,
+        keyring_bucket::KeyringBucket,
+        location::Location,
+        node_policy::{NodeDuties, Sealing, node_policy},
+        region::AccountId,
+        trust_policy::PublicObjects,
+    },
 };
 
 use super::{Global, output, settings};
@@ -34,17 +38,29 @@ impl IamPolicy {
             Location::S3 { bucket, .. } => Some(PublicObjects { partition, bucket, keys: &keys }),
             Location::File(_) => None,
         };
-        let bucket = desired.bucket.as_ref();
+        let (bucket, keyring) = (desired.bucket.as_ref(), settings.keyring_bucket());
+        let creates_keyring = keyring.as_ref().is_some_and(|bucket| bucket.create);
         let duties = NodeDuties {
             objects,
-            creates_bucket: bucket.is_some_and(|bucket| bucket.create),
+            creates_bucket: creates_keyring || bucket.is_some_and(|bucket| bucket.create),
             opens_bucket: bucket.is_some_and(|bucket| bucket.create && bucket.public_by_policy),
             provider: desired.provider.is_some().then_some((partition, &self.account, &desired.issuer)),
+            keyring: keyring.as_ref().map(|bucket| KeyringBucket {
+                partition,
+                bucket: &bucket.name,
+                prefix: &bucket.prefix,
+            }),
+            sealing: self.sealing(&settings),
         };
         match node_policy(&duties)? {
             Some(policy) => output::say!("{policy}"),
             None => eprintln!("note: with this configuration irsad asks AWS for nothing"),
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn sealing<'a>(&'a self, settings: &'a Settings) -> Option<Sealing<'a>> {
+        let (key, region) = (settings.keyring.kms_key.as_ref()?, settings.aws.region.as_ref()?);
+        Some(Sealing { key, region, account: &self.account, cluster: settings.cluster.as_str() })
     }
 }

@@ -23,9 +23,14 @@ pub struct KeyringBucket<'a> {
 }
 
 impl KeyringBucket<'_> {
-    fn objects(&self, below: &str) -> String {
+    pub(super) fn bucket_arn(&self) -> String {
+        format!("arn:{}:s3:::{}", self.partition, self.bucket)
+    }
+
+    /// Every object whose key begins with `below`, behind the prefix.
+    pub(super) fn objects(&self, below: &str) -> String {
         let prefix = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
-        format!("arn:{}:s3:::{}/{prefix}{below}*", self.partition, self.bucket)
+        format!("{}/{prefix}{below}*", self.bucket_arn())
     }
 
     /// The bucket's policy with our three statements, `None` where `existing` has them. `sid` is

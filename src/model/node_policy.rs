@@ -2,9 +2,13 @@
 //!
 //! Pure text: nothing here asks AWS.
 
+use serde_json::json;
+
 use super::{
     issuer::IssuerUrl,
-    region::{AccountId, Partition, oidc_provider_arn},
+    keyring_bucket::KeyringBucket,
+    kms_key::KmsKey,
+    region::{AccountId, Partition, Region, oidc_provider_arn},
     trust_policy::{PolicyError, PublicObjects, Statement, render},
 };
 
@@ -16,12 +20,43 @@ const LONGEST_MANAGED_POLICY: usize = 6144;
 pub struct NodeDuties<'a> {
     /// The objects to publish; `None` where they are not in S3.
     pub objects: Option<PublicObjects<'a>>,
-    /// Whether the bucket may have to be created.
+    /// Whether the buckets may have to be created, and the keyring's set up.
     pub creates_bucket: bool,
-    /// Whether the bucket's policy and public access block are irsad's to set.
+    /// Whether the documents' bucket policy and public access block are irsad's to set.
     pub opens_bucket: bool,
     /// Account and issuer of the IAM OIDC provider; `None` where someone else looks after it.
     pub provider: Option<(Partition, &'a AccountId, &'a IssuerUrl)>,
+    /// The keyring; `None` where it is not in S3.
+    pub keyring: Option<KeyringBucket<'a>>,
+    /// Sealing of private halves; `None` where no KMS key is configured.
+    pub sealing: Option<Sealing<'a>>,
+}
+
+/// A KMS key and what it seals.
+#[derive(Debug, Clone)]
+pub struct Sealing<'a> {
+    /// As configured.
+    pub key: &'a KmsKey,
+    /// Partition and region that KMS is asked in.
+    pub region: &'a Region,
+    /// The nodes' account, which the key is of where its name does not say another.
+    pub account: &'a AccountId,
+    /// Cluster whose private halves it seals.
+    pub cluster: &'a str,
+}
+
+impl Sealing<'_> {
+    /// Nobody who has this policy can open another cluster's private halves, though one key may seal them all: KMS compares the
+    /// encryption context (AWS KMS developer guide, "Encryption context").
+    fn statement(&self) -> Statement {
+        let resource = self.key.policy_resource(self.region.partition(), self.region, self.account);
+        let mut equals = json!({ "kms:EncryptionContext:app": "irsad", "kms:EncryptionContext:cluster": self.cluster });
+        if let Some(alias) = self.key.alias() {
+            equals["kms:RequestAlias"] = alias.into();
+        }
+        let statement = Statement::of_role("IrsadSealing", &["kms:GenerateDataKey", "kms:Decrypt"], resource);
+        statement.with_condition(json!({ "StringEquals": equals }))
+    }
 }
 
 /// The least that a control-plane node's role must allow for `duties`; `None` where irsad asks AWS for nothing.
@@ -55,15 +90,33 @@ pub fn node_policy(duties: &NodeDuties<'_>) -> Result<Option<String>, PolicyErro
         let provider = oidc_provider_arn(partition, account, issuer);
         statements.push(Statement::of_role("IrsadProvider", &actions, provider));
     }
+    if let Some(keyring) = &duties.keyring {
+        statements.extend(keyring_statements(keyring, duties.creates_bucket));
+    }
+    statements.extend(duties.sealing.as_ref().map(Sealing::statement));
     if statements.is_empty() {
         return Ok(None);
     }
     render(statements, "node policy", LONGEST_MANAGED_POLICY, "use a shorter issuer").map(Some)
 }
 
+/// Nothing here deletes: what the bucket's own policy denies is not allowed either.
+fn keyring_statements(keyring: &KeyringBucket<'_>, creates_bucket: bool) -> [Statement; 2] {
+    let mut actions = vec!["s3:ListBucket"];
+    actions.extend(["s3:GetBucketPolicy", "s3:GetBucketPublicAccessBlock", "s3:GetBucketVersioning"]);
+    if creates_bucket {
+        actions.insert(0, "s3:CreateBucket");
+        actions.extend(["s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketVersioning"]);
+    }
+    [
+        Statement::of_role("IrsadKeyringBucket", &actions, keyring.bucket_arn()),
+        Statement::of_role("IrsadKeyring", &["s3:GetObject", "s3:PutObject"], keyring.objects("")),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
     use crate::model::location::BucketName;
@@ -83,6 +136,8 @@ mod tests {
             creates_bucket: true,
             opens_bucket: true,
             provider: Some((Partition::GovCloud, &account, &issuer)),
+            keyring: None,
+            sealing: None,
         };
         let expected = r#"{
   "Version": "2012-10-17",
@@ -134,6 +189,68 @@ mod tests {
         assert_eq!(policy["Statement"].as_array().map(Vec::len), Some(2));
         let nothing = NodeDuties { objects: None, provider: None, ..all };
         assert_eq!(node_policy(&nothing)?, None);
+        Ok(())
+    }
+
+    fn statements(duties: &NodeDuties<'_>) -> Result<Value, Box<dyn std::error::Error>> {
+        let mut policy: Value = serde_json::from_str(&node_policy(duties)?.ok_or("a policy")?)?;
+        Ok(policy["Statement"].take())
+    }
+
+    #[test]
+    fn node_policy_of_a_keyring_writes_seals_and_opens_for_its_own_cluster() -> Outcome {
+        let (bucket, region): (BucketName, Region) = ("prod-1-keys".parse()?, "eu-west-1".parse()?);
+        let (account, key): (AccountId, KmsKey) = ("123456789012".parse()?, "alias/irsad".parse()?);
+        let keyring = KeyringBucket { partition: Partition::Commercial, bucket: &bucket, prefix: "prod-1" };
+        let sealing = Sealing { key: &key, region: &region, account: &account, cluster: "prod-1" };
+        let duties = NodeDuties {
+            objects: None,
+            creates_bucket: true,
+            opens_bucket: true,
+            provider: None,
+            keyring: Some(keyring),
+            sealing: Some(sealing.clone()),
+        };
+        let sealing_by = |resource: &str, more: Option<&str>| {
+            let mut equals = json!({ "kms:EncryptionContext:app": "irsad", "kms:EncryptionContext:cluster": "prod-1" });
+            if let Some(alias) = more {
+                equals["kms:RequestAlias"] = json!(alias);
+            }
+            json!({
+                "Sid": "IrsadSealing", "Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+                "Resource": resource, "Condition": { "StringEquals": equals },
+            })
+        };
+        let by_alias = sealing_by("arn:aws:kms:eu-west-1:123456789012:key/*", Some("alias/irsad"));
+        let set_up = json!([
+            "s3:CreateBucket",
+            "s3:ListBucket",
+            "s3:GetBucketPolicy",
+            "s3:GetBucketPublicAccessBlock",
+            "s3:GetBucketVersioning",
+            "s3:PutBucketPolicy",
+            "s3:PutBucketPublicAccessBlock",
+            "s3:PutBucketVersioning",
+        ]);
+        let expected = json!([
+            { "Sid": "IrsadKeyringBucket", "Effect": "Allow", "Action": set_up, "Resource": "arn:aws:s3:::prod-1-keys" },
+            {
+                "Sid": "IrsadKeyring", "Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"],
+                "Resource": "arn:aws:s3:::prod-1-keys/prod-1/*",
+            },
+            by_alias,
+        ]);
+        assert_eq!(statements(&duties)?, expected);
+
+        let own = NodeDuties { creates_bucket: false, ..duties.clone() };
+        let look =
+            json!(["s3:ListBucket", "s3:GetBucketPolicy", "s3:GetBucketPublicAccessBlock", "s3:GetBucketVersioning"]);
+        assert_eq!(statements(&own)?[0]["Action"], look);
+
+        let arn = "arn:aws:kms:eu-west-1:210987654321:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        let named = arn.parse()?;
+        let duties = NodeDuties { keyring: None, sealing: Some(Sealing { key: &named, ..sealing }), ..duties };
+        assert_eq!(statements(&duties)?, json!([sealing_by(arn, None)]));
         Ok(())
     }
 }

@@ -139,6 +139,11 @@ impl Statement {
         Self { sid: Some(sid.to_owned()), resource: resource.into(), ..Self::allow(action) }
     }
 
+    /// Only under `condition`.
+    pub fn with_condition(self, condition: Value) -> Self {
+        Self { condition, ..self }
+    }
+
     fn allow(action: &[&str]) -> Self {
         let (principal, resource, condition) = (Value::Null, Value::Null, Value::Null);
         Self { sid: None, effect: "Allow", principal, action: one_or_many(action), resource, condition }
