@@ -145,7 +145,7 @@ impl Kms {
     /// cannot choose the key.
     ///
     /// # Errors
-    /// [`KmsError::WrongContext`] where it was wrapped for another key id or cluster, otherwise see [`KmsError`].
+    /// [`Refusal::WrongContext`] where it was wrapped for another key id or cluster, otherwise see [`KmsError`].
     pub async fn unwrap(&self, wrapped: &[u8], context: &SealContext<'_>) -> Result<PlainDataKey, KmsError> {
         let call = self.call("kms:Decrypt");
         let request = self.client.decrypt().key_id(self.key.as_str()).ciphertext_blob(Blob::new(wrapped));

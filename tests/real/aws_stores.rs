@@ -7,6 +7,7 @@ use irsad::{
     aws::{
         self, AwsConfig, AwsError, Endpoints, Identity,
         iam::Iam,
+        kms::{Kms, KmsError, Refusal},
         s3::{BucketState, S3Store},
     },
     model::{
@@ -15,6 +16,7 @@ use irsad::{
         plan::{Action, DesiredKeyringBucket, Plan, PublicAccessBlock, keyring_bucket},
         probe::Probe,
         region::{AccountId, Partition, Region, oidc_provider_arn},
+        sealed::SealContext,
         trust_policy::statement_id,
     },
     store::{Condition, LARGEST_OBJECT_BYTES, Store, StoreError, Version, proof::prove},
@@ -606,9 +608,14 @@ fn instance_behind_a_proxy_needs_no_aws_settings() {
     if !alone::is_alone() {
         let Some(cloud) = Cloud::start() else { return };
         alone::run(name, &cloud.environment());
-        for operation in
-            ["InstanceMetadata", "GetCallerIdentity", "CreateBucket", "PutObject", "GetOpenIDConnectProvider"]
-        {
+        for operation in [
+            "InstanceMetadata",
+            "GetCallerIdentity",
+            "CreateBucket",
+            "PutObject",
+            "GetOpenIDConnectProvider",
+            "GenerateDataKey",
+        ] {
             assert!(
                 cloud.requests(operation) > 0,
                 "{operation} did not come through the proxy: {:?}",
@@ -628,5 +635,9 @@ fn instance_behind_a_proxy_needs_no_aws_settings() {
         put(&store, "one", &Condition::Absent).await.expect("an object");
         assert_eq!(store.get(KEY).await.expect("an answer").map(|object| object.body), Some(b"one".to_vec()));
         assert_eq!(Iam::new(&aws).observe(&issuer("behind-a-proxy").1).await, Probe::Absent);
+        let kid = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".parse().expect("a key id");
+        let kms = Kms::new(&aws, &"alias/behind-a-proxy".parse().expect("an alias"));
+        let refused = kms.data_key(&SealContext { cluster: "prod-1", kid: &kid }).await.err();
+        assert!(matches!(refused, Some(KmsError::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
     });
 }

@@ -121,7 +121,9 @@ fn data_key_is_unwrapped_by_its_own_kms_key_for_its_own_cluster_and_key_id() {
 /// Sentence and cause of what KMS says to both calls.
 async fn refused(kms: &Kms, wrapped: &[u8], context: &SealContext<'_>) -> [String; 2] {
     let text = |error: Option<KmsError>| error.map(|error| sentence(&error)).unwrap_or_default();
-    [text(kms.data_key(context).await.err()), text(kms.unwrap(wrapped, context).await.err())]
+    // Side by side: each may wait before it asks again.
+    let (made, unwrapped) = tokio::join!(kms.data_key(context), kms.unwrap(wrapped, context));
+    [text(made.err()), text(unwrapped.err())]
 }
 
 #[test]
