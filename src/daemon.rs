@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod candidacy;
+mod change;
 mod journal;
 mod wake;
 

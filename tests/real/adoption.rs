@@ -11,6 +11,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use irsad::model::key::SigningKey;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -215,7 +216,7 @@ async fn prepared_cluster_never_restarts() -> Result {
 }
 
 #[tokio::test]
-async fn key_added_to_sa_pub_is_seen_outside_before_the_restart_that_takes_it() -> Result {
+async fn key_put_into_sa_key_by_hand_is_seen_outside_and_accepted_before_it_signs() -> Result {
     let soon = "rotation: { belowFloors: true, publishLead: 3s }\n";
     let Some(scene) = Scene::start_with(soon, |_| Ok(())).await? else { return Ok(()) };
     let old_token = scene.node.mint(None).await?;
@@ -230,7 +231,14 @@ async fn key_added_to_sa_pub_is_seen_outside_before_the_restart_that_takes_it() 
     let (private, public) = rsa_pair()?;
     replace(&scene.machine, "/etc/kubernetes/pki/sa.pub", &format!("{public}{old_keys}"))?;
     replace(&scene.machine, "/etc/kubernetes/pki/sa.key", &private)?;
-    scene.until("both keys to be in the folder", &old_token, |scene| Ok(published(&scene.machine)? == 2)).await?;
+    let theirs = SigningKey::read(private.as_bytes())?.kid().to_string();
+    let in_file = |scene: &Scene| -> Result<String> {
+        Ok(SigningKey::read(scene.machine.read("/etc/kubernetes/pki/sa.key")?.as_bytes())?.kid().to_string())
+    };
+    scene
+        .until("the key to be in the folder", &old_token, |scene| Ok(scene.machine.read(JWKS)?.contains(&theirs)))
+        .await?;
+    scene.until("the old key to be put back", &old_token, |scene| Ok(in_file(scene)? == kid(&old_token)?)).await?;
     let stored_at = fs::metadata(scene.machine.path(JWKS))?.modified()?;
     scene.passes(&daemon, &old_token).await?;
     let waiting = scene.report()?["summary"].clone();
@@ -243,9 +251,14 @@ async fn key_added_to_sa_pub_is_seen_outside_before_the_restart_that_takes_it() 
     scene.until("the restart", &old_token, |scene| Ok(scene.starts() > 2)).await?;
     let restarted_at = scene.node.starts()[2].at;
     assert!(stored_at < shown_at && shown_at < restarted_at, "{stored_at:?} {shown_at:?} {restarted_at:?}");
-    scene.until("the new key to sign", &old_token, |scene| Ok(scene.health()? == "converged")).await?;
+    scene
+        .until("the new key to sign", &old_token, |scene| {
+            copy_documents(&scene.machine, &served)?;
+            Ok(in_file(scene)? == theirs && scene.health()? == "converged")
+        })
+        .await?;
     scene.passes(&daemon, &old_token).await?;
-    assert_eq!((scene.starts(), scene.health()?.as_str()), (3, "converged"));
+    assert_eq!((scene.starts(), scene.health()?.as_str()), (4, "converged"), "one restart to accept, one to sign");
 
     let new_token = scene.node.mint(None).await?;
     assert_ne!(kid(&new_token)?, kid(&old_token)?);
@@ -253,12 +266,6 @@ async fn key_added_to_sa_pub_is_seen_outside_before_the_restart_that_takes_it() 
     let good = outsider::verify_published(&new_token, ISSUER, ISSUER, &scene.cloud).await?;
     assert!(good.is_ok(), "{good:?}");
     Ok(())
-}
-
-/// How many keys stand in the folder.
-fn published(machine: &Machine) -> Result<usize> {
-    let jwks: Value = serde_json::from_str(&machine.read(JWKS)?)?;
-    Ok(jwks["keys"].as_array().map_or(0, Vec::len))
 }
 
 fn copy_documents(machine: &Machine, to: &Path) -> Result {

@@ -16,7 +16,7 @@ use crate::model::{
 
 use super::{
     Action, ApiServer, BucketFacts, ClusterFacts, Desired, DesiredBucket, DesiredProvider, Facts, Plan, ProviderFacts,
-    PublicAccessBlock, PublicDocument, StoredDocument, WAITING_INTERVAL, shared::Following,
+    PublicAccessBlock, PublicDocument, Shared, StoredDocument, WAITING_INTERVAL, shared::Following,
 };
 
 /// Whether an outsider sees the documents that this node's keys need.
@@ -44,6 +44,10 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) -> PublishedState {
     let keys = match following {
+        // Whatever the keyring says, keys that a node accepts are better than none.
+        Following::Nothing if matches!(facts.shared, Shared::Unknown(_)) && *facts.cluster.jwks() == Probe::Absent => {
+            keys_of_the_files(desired, facts, &[], now, plan)
+        }
         Following::Nothing => return PublishedState::NotYet,
         Following::Keyring(followed) => Some((keys_of(followed.keyring()), None)),
         Following::Disk => keys_of_the_files(desired, facts, &[], now, plan),
@@ -51,7 +55,8 @@ pub(super) fn plan(
     };
     let Some((jwks, memory)) = keys else { return PublishedState::NotYet };
     // A folder is served by each node for itself.
-    let writes = following.leads() || matches!(desired.store, Location::File(_));
+    let writes =
+        matches!(following, Following::Nothing) || following.leads() || matches!(desired.store, Location::File(_));
     let documents = match documents(desired, jwks) {
         Ok(documents) => documents,
         Err(why) => {

@@ -71,10 +71,20 @@ fn before_kubeadm(desired: &Desired, node: &NodeFacts, keys: &[PublicKey], plan:
     plan.actions.extend(key_files(desired, node, keys));
 }
 
-/// The key files as they are wanted, the public halves first: at no moment does a key stand in the signing key file that is not
-/// accepted.
+/// The key files as they are wanted, in an order in which at no moment a key stands in the signing key file that is not accepted.
 fn key_files(desired: &Desired, node: &NodeFacts, keys: &[PublicKey]) -> Vec<Action> {
-    verifying_file(desired, node, keys).into_iter().chain(signing_file(desired, node, &keys[0])).collect()
+    let signing = signing_file(desired, node, &keys[0]);
+    let leaves = node.signing_key.present().filter(|key| !keys.contains(key));
+    let accepts_the_next = node.verifying_keys.present().is_some_and(|found| found.contains(&keys[0]));
+    match leaves {
+        Some(_) if accepts_the_next => signing.into_iter().chain(verifying_file(desired, node, keys)).collect(),
+        // What is too much then leaves with the next change.
+        Some(leaves) => {
+            let both: Vec<PublicKey> = keys.iter().chain([leaves]).cloned().collect();
+            verifying_file(desired, node, &both).into_iter().chain(signing).collect()
+        }
+        None => verifying_file(desired, node, keys).into_iter().chain(signing).collect(),
+    }
 }
 
 fn verifying_file(desired: &Desired, node: &NodeFacts, keys: &[PublicKey]) -> Option<Action> {

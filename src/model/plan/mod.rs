@@ -35,6 +35,7 @@ pub use facts::{
 pub use keyring_bucket::{DesiredKeyringBucket, KeyringBucketFacts, keyring_bucket};
 pub use kubeadm::StoredKubeadmConfig;
 use shared::Following;
+pub use shared::followed;
 
 pub use restore::{Content, FileState, PutBack, Restoration, RestoreFacts, restore};
 

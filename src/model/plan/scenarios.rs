@@ -1,6 +1,8 @@
 //! A small world without time limits of its own: it does what actions say, and kubelet restarts the API server when the
 //! manifest changes. Every promise is looked at after every single action.
 
+mod fleet;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};

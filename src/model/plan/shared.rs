@@ -24,7 +24,7 @@ pub(super) enum Following<'a> {
     Somebody(&'a SharedFacts),
     /// The keyring, and this node's evidence where it has some.
     Keyring(Followed<'a>),
-    /// Nothing: what is there is left as it is.
+    /// Nothing: what is there is left as it is. Documents that are certainly missing are published from this node's files.
     Nothing,
 }
 
@@ -109,6 +109,21 @@ pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan
         lead(desired, facts, followed, own, now, plan);
     }
     Following::Keyring(followed)
+}
+
+/// The keyring that a node may follow.
+///
+/// # Errors
+/// There is none, it could not be read, or it does not continue what this node has followed.
+pub fn followed(shared: &SharedFacts) -> Result<&StoredKeyring, String> {
+    if let Some(why) = forbidden(shared) {
+        return Err(why);
+    }
+    match &shared.keyring {
+        Probe::Unknown(why) => Err(why.clone()),
+        Probe::Absent => Err("there is no keyring yet; irsad status says what it waits for".to_owned()),
+        Probe::Present(stored) => is_next(shared, stored).map(|()| stored),
+    }
 }
 
 fn forbidden(shared: &SharedFacts) -> Option<String> {
