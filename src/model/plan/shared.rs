@@ -66,7 +66,8 @@ pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan
     let shared = match &facts.shared {
         Shared::Nothing => return Following::Disk,
         Shared::Unknown(why) => {
-            plan.wait(why.clone(), WAITING_INTERVAL);
+            let path = desired.manifest.display();
+            plan.wait(format!("{why}; {path} is left alone meanwhile"), WAITING_INTERVAL);
             return Following::Nothing;
         }
         Shared::Seen(shared) => shared.as_ref(),
