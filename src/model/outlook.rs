@@ -97,3 +97,8 @@ pub fn word(state: KeyState) -> &'static str {
         KeyState::Revoked => "revoked",
     }
 }
+
+/// The beginning of a key id: enough to tell the keys of one cluster apart.
+pub fn short(kid: &str) -> &str {
+    kid.get(..8).unwrap_or(kid)
+}

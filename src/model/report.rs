@@ -1,7 +1,13 @@
 //! What one pass found and did, for people and for `status.json`.
 
+mod keyring;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use keyring::{
+    EvidenceReport, KeyringReport, MemberReport, NextReport, RolloutReport, SharedKeyReport, keyring_report,
+};
 
 use super::{
     memory::Version1,
@@ -23,12 +29,18 @@ pub struct Report {
     pub cluster: String,
     /// Issuer that tokens shall carry.
     pub issuer: String,
+    /// What this node is to the others.
+    pub role: Role,
+    /// Node that leads; `None` where nobody does, or where this node could not ask.
+    pub leader: Option<String>,
     /// The whole in one word.
     pub health: Health,
     /// The whole in one line, as in `systemctl status`.
     pub summary: String,
     /// Keys of this node, the signing one first.
     pub keys: Vec<KeyReport>,
+    /// What all control-plane nodes share; `None` where this node has not seen a keyring.
+    pub keyring: Option<KeyringReport>,
     /// The running API server.
     pub api_server: ApiServerReport,
     /// JWKS URL.
@@ -47,6 +59,18 @@ pub struct Report {
     pub failure: Option<String>,
     /// Latest time of the next pass.
     pub next_check: Timestamp,
+}
+
+/// What a node is to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// It works from the keys on its disk: there is no keyring, or none could be read.
+    Alone,
+    /// It publishes, keeps the provider and moves the keys on.
+    Leader,
+    /// It looks after itself and reports.
+    Follower,
 }
 
 /// The whole in one word.
@@ -126,6 +150,13 @@ pub struct History {
     pub failure: Option<String>,
 }
 
+impl Report {
+    /// The same, on a node that has seen the keyring.
+    pub fn with_keyring(self, role: Role, leader: Option<String>, keyring: KeyringReport) -> Self {
+        Self { role, leader, keyring: Some(keyring), ..self }
+    }
+}
+
 /// The report of a pass that observed `facts` and planned `plan`.
 pub fn report(
     cluster: &str,
@@ -143,9 +174,12 @@ pub fn report(
         pid,
         cluster: cluster.to_owned(),
         issuer: desired.issuer.to_string(),
+        role: Role::Alone,
+        leader: None,
         health,
         summary: summary(health, desired, facts, plan, history),
         keys: keys(facts),
+        keyring: None,
         api_server: api_server(&facts.node.api_server),
         jwks_uri: desired.jwks_uri(),
         published_at: history.published_at,

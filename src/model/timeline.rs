@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     keyring::{KeyState, Keyring, KeyringKey, Origin},
     memory::PublishedKey,
-    outlook::{Step, later, next_step, promotion, word},
+    outlook::{Step, later, next_step, promotion, short, word},
     rotation::Policy,
 };
 
@@ -183,11 +183,6 @@ impl Timeline {
 /// To the minute, as reports of incidents give times.
 fn minute(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%d %H:%M").to_string()
-}
-
-/// The beginning of a key id: enough to tell the keys of one cluster apart.
-fn short(kid: &str) -> &str {
-    kid.get(..8).unwrap_or(kid)
 }
 
 /// From the first key (but not years ago) to the end of the rotation that comes next.

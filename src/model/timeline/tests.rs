@@ -9,6 +9,7 @@ const OURS: &str = "https://oidc.example.com";
 const OLD: &str = "TZ7IOHO2PrFbIveAPHJT9zOaTS7KYj2WIgj2ojBimLQ";
 const FIRST: &str = "VsHC94W1exar4osqSKoNFGcbBdWP9dP-Cq5GanSemOk";
 const SECOND: &str = "q0Hn3TZ1y3nP7m0Xv6Jw2RrYk5Dd8sLb4uEo9cAiGfU";
+const THIRD: &str = "nW1xT4bVd0kq8sYz2LrUe6GhJc5Mf3aPi7oBvRtEwQo";
 const DAY: i64 = 86_400;
 
 /// `day` days after 1 September 2026, 06:00 UTC.
@@ -70,7 +71,7 @@ fn draining() -> (Keyring, Timestamp) {
     keyring.keys[0].unused_since = Some(at(90.1));
     keyring.keys[0].enter(KeyState::VerifyOnly, at(91.11));
     keyring.keys[2].published_at = Some(at(90.01));
-    let third = KeyringKey { published_at: Some(at(180.01)), ..key("third", KeyState::Standby, Origin::Made, 180.0) };
+    let third = KeyringKey { published_at: Some(at(180.01)), ..key(THIRD, KeyState::Standby, Origin::Made, 180.0) };
     let mut keyring = rotation::promote(&keyring, third, at(180.0));
     keyring.keys[1].unused_since = Some(at(180.1));
     (keyring, at(180.5))
