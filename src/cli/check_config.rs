@@ -10,7 +10,7 @@ pub(super) async fn execute(global: &Global) -> anyhow::Result<ExitCode> {
     let settings = settings::load(global).await?;
     match global.output {
         Output::Json => output::json(&serde_json::json!({ "version": 1, "valid": true, "notices": settings.notices }))?,
-        Output::Text => {
+        Output::Text | Output::Svg => {
             output::say!(
                 "{} is valid: cluster {}, issuer {}",
                 global.config.display(),

@@ -66,6 +66,8 @@ enum Output {
     Text,
     /// JSON, one document.
     Json,
+    /// A picture; status --timeline only.
+    Svg,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,7 +77,7 @@ enum Command {
     /// Say what the next pass would do, and change nothing
     Plan(plan::Plan),
     /// Say how this node is, as the daemon sees it
-    Status,
+    Status(status::Status),
     /// Look at the issuer as a stranger does and compare with what runs here
     Verify,
     /// Before kubeadm: make the signing key and put our flags into the kubeadm configuration
@@ -95,10 +97,29 @@ enum Command {
 /// Carries out the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.command {
+    let outcome = check_output(&cli).and_then(|()| execute(cli));
+    outcome.unwrap_or_else(|error| {
+        eprintln!("irsad: {error:#}");
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+/// A picture is asked for where there is one.
+fn check_output(cli: &Cli) -> anyhow::Result<()> {
+    let draws = matches!(&cli.command, Command::Status(command) if command.draws());
+    match cli.global.output {
+        Output::Svg if !draws => {
+            Err(settings::unusable("-o svg is for irsad status --timeline; nothing else is a picture"))
+        }
+        Output::Text | Output::Json | Output::Svg => Ok(()),
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
         Command::Run(command) => command.execute(&cli.global),
         Command::Plan(command) => command.execute(&cli.global),
-        Command::Status => status::execute(&cli.global),
+        Command::Status(command) => command.execute(&cli.global),
         Command::Verify => verify::execute(&cli.global),
         Command::Prepare(command) => command.execute(&cli.global),
         Command::Restore => restore::execute(&cli.global),
@@ -106,11 +127,7 @@ pub fn main() -> ExitCode {
         Command::TrustPolicy(command) => command.execute(&cli.global),
         Command::CheckConfig => check_config::execute(&cli.global),
         Command::Completions(command) => command.execute(),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("irsad: {error:#}");
-        ExitCode::from(exit_code(&error))
-    })
+    }
 }
 
 /// 2 where the configuration or the command line is to be mended, 1 otherwise.

@@ -79,6 +79,11 @@ pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", duration(now.duration_since(then)))
 }
 
+/// A moment (UTC) and how long ago it was.
+pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
+    format!("{} UTC ({})", then.strftime("%Y-%m-%d %H:%M"), ago(then, now))
+}
+
 /// Prints a value as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     say!("{}", serde_json::to_string_pretty(value)?);

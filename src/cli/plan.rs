@@ -52,7 +52,7 @@ impl Plan {
         let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
         let (_, plan) = irsad.look().await;
         match global.output {
-            Output::Text => print(&plan),
+            Output::Text | Output::Svg => print(&plan),
             Output::Json => output::json(&PlanOutput {
                 version: 1,
                 actions: plan.actions.iter().map(output_of).collect(),

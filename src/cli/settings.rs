@@ -22,6 +22,11 @@ const LARGEST_FILE_BYTES: u64 = 1 << 20;
 #[error("{0}")]
 pub(super) struct Unusable(String);
 
+/// The error for a wrong use that clap cannot see.
+pub(super) fn unusable(why: impl Into<String>) -> anyhow::Error {
+    Unusable(why.into()).into()
+}
+
 /// The folder that stands before every path of this host.
 pub(super) fn root(global: &Global) -> anyhow::Result<Root> {
     Ok(Root::new(&global.root)?)

@@ -1,15 +1,25 @@
-//! `irsad status`: what the daemon saw last, and whether it runs.
+//! `irsad status`: what the daemon saw last, and whether it runs; `--timeline`: the keys over time.
 
-use std::{path::Path, process::ExitCode};
+mod shared;
+
+use std::{env, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::{
+    config::Settings,
     daemon::{LOCK_FILE, STATUS_FILE},
     host::lock::Lock,
-    model::report::{Health, KeyReport, KeyState, Report},
+    model::{
+        keyring::Keyring,
+        memory,
+        report::{Health, KeyReport, KeyState, Report, Role},
+        rotation::Policy,
+        timeline::Timeline,
+    },
 };
 
 use super::{Global, Output, output, settings};
@@ -21,6 +31,17 @@ const EXIT_NOT_RUNNING: u8 = 4;
 /// Longest status file that is read, in bytes.
 const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
+/// Columns of a drawing where nobody says how many there are.
+const COLUMNS: usize = 100;
+
+/// Say how this node is, as the daemon sees it.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Draw the keys over time, past and expected; with -o svg as a picture
+    #[arg(long)]
+    timeline: bool,
+}
+
 /// JSON form of the status; a promise.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,8 +51,61 @@ struct StatusOutput {
     report: Option<Report>,
 }
 
+impl Status {
+    /// Whether the output is a drawing.
+    pub(super) fn draws(&self) -> bool {
+        self.timeline
+    }
+
+    pub(super) fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
+        if self.timeline { draw(global) } else { tell(global) }
+    }
+}
+
+/// Draws the keys of the newest keyring that this node has followed: with or without a daemon, and without a network.
+#[tokio::main(flavor = "current_thread")]
+async fn draw(global: &Global) -> anyhow::Result<ExitCode> {
+    global.init_logging()?;
+    let settings = settings::load(global).await?;
+    let path = Path::new(memory::KEYRING);
+    let Some(found) = settings::root(global)?.read(path, LARGEST_FILE_BYTES)? else {
+        output::say!("this node has not followed a keyring yet; irsad status says what the daemon waits for");
+        return Ok(ExitCode::from(EXIT_DEGRADED));
+    };
+    let keyring =
+        Keyring::parse(&found.bytes, settings.cluster.as_str()).with_context(|| path.display().to_string())?;
+    let timeline = Timeline::new(&keyring, &policy(&settings), Timestamp::now());
+    match global.output {
+        Output::Text => output::print(format_args!("{}", timeline.text(columns()))),
+        Output::Svg => output::print(format_args!("{}", timeline.svg())),
+        Output::Json => {
+            return Err(settings::unusable(
+                "irsad status --timeline draws text or svg; irsad status -o json has the keys",
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn policy(settings: &Settings) -> Policy {
+    let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+    Policy {
+        issuer: settings.issuer.url.to_string(),
+        period: settings.rotation.period.map(signed),
+        publish_lead: signed(settings.rotation.publish_lead),
+        token_lifetime: signed(settings.rotation.token_lifetime),
+        verify_retention: signed(settings.rotation.verify_retention),
+        clock_margin: SignedDuration::from_mins(5),
+    }
+}
+
+/// As shells say it.
+fn columns() -> usize {
+    env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(COLUMNS)
+}
+
 /// Says how this node is, as the daemon sees it.
-pub(super) fn execute(global: &Global) -> anyhow::Result<ExitCode> {
+fn tell(global: &Global) -> anyhow::Result<ExitCode> {
     let root = settings::root(global)?;
     let running = Lock::holder(&root, Path::new(LOCK_FILE))?.is_some();
     let report: Option<Report> = match root.read(Path::new(STATUS_FILE), LARGEST_FILE_BYTES)? {
@@ -45,7 +119,9 @@ pub(super) fn execute(global: &Global) -> anyhow::Result<ExitCode> {
     let code = exit_code(running, report.as_ref());
     match global.output {
         Output::Json => output::json(&StatusOutput { version: 1, running, report })?,
-        Output::Text => output::print(format_args!("{}", text(running, report.as_ref(), Timestamp::now()))),
+        Output::Text | Output::Svg => {
+            output::print(format_args!("{}", text(running, report.as_ref(), Timestamp::now())))
+        }
     }
     Ok(ExitCode::from(code))
 }
@@ -79,6 +155,7 @@ fn text(running: bool, report: Option<&Report>, now: Timestamp) -> String {
         row("status", &report.summary),
         row("daemon", &daemon),
         row("cluster", &report.cluster),
+        row("role", &role(report)),
         row("issuer", &report.issuer),
         row("API server", &report.api_server.summary),
         row("published", &format!("{}, {seen}", report.jwks_uri)),
@@ -86,16 +163,29 @@ fn text(running: bool, report: Option<&Report>, now: Timestamp) -> String {
     if let Some(done) = &report.last_action {
         rows.push(row("last change", &format!("{}, {}", done.what, output::ago(done.at, now))));
     }
+    rows.extend(report.keyring.iter().flat_map(|keyring| shared::rows(keyring, now)));
     rows.extend(report.needs_a_person.iter().map(|why| row("needs a person", why)));
     rows.extend(report.failure.iter().map(|why| row("failed", why)));
     rows.extend(report.waiting_for.iter().map(|what| row("waits", what)));
     rows.extend(report.notices.iter().map(|notice| row("note", notice)));
     let mut text = output::columns(&rows);
-    if !report.keys.is_empty() {
+    if let Some(keyring) = &report.keyring {
+        text.push_str(&shared::tables(keyring, now));
+    } else if !report.keys.is_empty() {
         text.push('\n');
         text.push_str(&output::columns(&keys(report, now)));
     }
     text
+}
+
+/// What this node is to the others.
+fn role(report: &Report) -> String {
+    match (report.role, &report.leader) {
+        (Role::Alone, _) => "alone: works from the keys on its disk".to_owned(),
+        (Role::Leader, _) => "leader: publishes, keeps the provider and moves the keys on".to_owned(),
+        (Role::Follower, Some(leader)) => format!("follower, {leader} leads"),
+        (Role::Follower, None) => "follower, nobody leads".to_owned(),
+    }
 }
 
 fn row(name: &str, value: &str) -> Vec<String> {

@@ -29,7 +29,7 @@ pub(super) async fn execute(global: &Global) -> anyhow::Result<ExitCode> {
     let holds = checks.iter().all(|check| matches!(check.outcome, Outcome::Holds | Outcome::Skipped(_)));
     match global.output {
         Output::Json => output::json(&VerifyOutput { version: 1, holds, checks: &checks })?,
-        Output::Text => checks.iter().for_each(|check| output::say!("{}", line(check))),
+        Output::Text | Output::Svg => checks.iter().for_each(|check| output::say!("{}", line(check))),
     }
     Ok(ExitCode::from(u8::from(!holds)))
 }
