@@ -1,6 +1,10 @@
 //! What must hold for a token to be accepted outside the cluster, check by check, each with its cure.
 
+mod across;
+
 use serde::Serialize;
+
+pub use across::{Across, across};
 
 use super::{
     discovery::{DISCOVERY_PATH, Discovery},

@@ -39,9 +39,9 @@ pub(super) fn tables(keyring: &KeyringReport, now: Timestamp) -> String {
 
 fn member(member: &MemberReport, now: Timestamp) -> Vec<String> {
     let Some(evidence) = &member.evidence else {
-        return [&member.node, "irsad has never reported from it: install and start it there"]
-            .map(str::to_owned)
-            .to_vec();
+        let unknown = ["-"; 6].map(str::to_owned);
+        let why = "report: irsad has never done so from there; install and start it".to_owned();
+        return [member.node.clone()].into_iter().chain(unknown).chain([why]).collect();
     };
     vec![
         member.node.clone(),
@@ -106,7 +106,6 @@ fn next(key: &SharedKeyReport, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::model::report::Report;
 
     #[test]
