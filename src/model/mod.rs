@@ -22,6 +22,7 @@ pub mod plan;
 pub mod probe;
 pub mod region;
 pub mod report;
+pub mod request;
 pub mod rotation;
 pub mod sealed;
 mod splice;

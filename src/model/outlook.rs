@@ -102,3 +102,42 @@ pub fn word(state: KeyState) -> &'static str {
 pub fn short(kid: &str) -> &str {
     kid.get(..8).unwrap_or(kid)
 }
+
+/// The two largest units of a duration: `3d 4h`, `5m 12s`, `0s`.
+pub fn duration(duration: SignedDuration) -> String {
+    let mut seconds = duration.as_secs().max(0);
+    let mut parts = Vec::new();
+    for (name, length) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {
+        let number = seconds / length;
+        seconds %= length;
+        if number > 0 {
+            parts.push(format!("{number}{name}"));
+        } else if !parts.is_empty() {
+            break;
+        }
+    }
+    parts.truncate(2);
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duration_shows_the_two_largest_units() {
+        for (seconds, text) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (61, "1m 1s"),
+            (3_600, "1h"),
+            (3_601, "1h"),
+            (3_660, "1h 1m"),
+            (273_600, "3d 4h"),
+        ] {
+            assert_eq!(duration(SignedDuration::from_secs(seconds)), text);
+        }
+    }
+}
