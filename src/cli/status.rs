@@ -2,22 +2,20 @@
 
 mod shared;
 
-use std::{env, path::Path, process::ExitCode, time::Duration};
+use std::{env, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    config::Settings,
     daemon::{LOCK_FILE, STATUS_FILE},
     host::lock::Lock,
     model::{
         keyring::Keyring,
         memory,
         report::{Health, KeyReport, KeyState, Report, Role},
-        rotation::Policy,
         timeline::Timeline,
     },
 };
@@ -74,7 +72,7 @@ async fn draw(global: &Global) -> anyhow::Result<ExitCode> {
     };
     let keyring =
         Keyring::parse(&found.bytes, settings.cluster.as_str()).with_context(|| path.display().to_string())?;
-    let timeline = Timeline::new(&keyring, &policy(&settings), Timestamp::now());
+    let timeline = Timeline::new(&keyring, &settings.desired().policy(), Timestamp::now());
     match global.output {
         Output::Text => output::print(format_args!("{}", timeline.text(columns()))),
         Output::Svg => output::print(format_args!("{}", timeline.svg())),
@@ -85,18 +83,6 @@ async fn draw(global: &Global) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn policy(settings: &Settings) -> Policy {
-    let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
-    Policy {
-        issuer: settings.issuer.url.to_string(),
-        period: settings.rotation.period.map(signed),
-        publish_lead: signed(settings.rotation.publish_lead),
-        token_lifetime: signed(settings.rotation.token_lifetime),
-        verify_retention: signed(settings.rotation.verify_retention),
-        clock_margin: SignedDuration::from_mins(5),
-    }
 }
 
 /// As shells say it.

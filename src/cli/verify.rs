@@ -2,11 +2,17 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     daemon::Irsad,
-    model::checks::{Check, Outcome, checks},
+    model::{
+        checks::{Across, Check, Outcome, across, checks},
+        kubeadm::ISSUER,
+        plan::{Desired, Facts, Shared},
+        probe::Probe,
+    },
 };
 
 use super::{Global, Output, output, settings};
@@ -25,13 +31,38 @@ pub(super) async fn execute(global: &Global) -> anyhow::Result<ExitCode> {
     global.init_logging()?;
     let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
     let (facts, _) = irsad.look().await;
-    let checks = checks(irsad.desired(), &facts);
+    let now = Timestamp::now();
+    let mut checks = checks(irsad.desired(), &facts);
+    checks.extend(of_all_nodes(irsad.desired(), &facts, now));
     let holds = checks.iter().all(|check| matches!(check.outcome, Outcome::Holds | Outcome::Skipped(_)));
     match global.output {
         Output::Json => output::json(&VerifyOutput { version: 1, holds, checks: &checks })?,
         Output::Text | Output::Svg => checks.iter().for_each(|check| output::say!("{}", line(check))),
     }
     Ok(ExitCode::from(u8::from(!holds)))
+}
+
+/// Checks that take more than this node; none where there is no keyring yet.
+fn of_all_nodes(desired: &Desired, facts: &Facts, now: Timestamp) -> Vec<Check> {
+    let Shared::Seen(shared) = &facts.shared else { return Vec::new() };
+    let Some(stored) = shared.keyring.present() else { return Vec::new() };
+    let kubeadm_issuers = match &facts.node.kubeadm_config {
+        _ if !desired.kubeadm_config => Probe::Absent,
+        Probe::Present(stored) => {
+            Probe::Present(stored.config.api_server_arg(ISSUER).into_iter().map(str::to_owned).collect())
+        }
+        Probe::Absent => Probe::Absent,
+        Probe::Unknown(why) => Probe::Unknown(why.clone()),
+    };
+    let seen = Across {
+        keyring: &stored.keyring,
+        acks: &shared.acks,
+        control_plane: &shared.control_plane,
+        not_ready: &shared.not_ready,
+        held: &shared.held,
+        kubeadm_issuers: &kubeadm_issuers,
+    };
+    across(seen, &desired.policy(), now)
 }
 
 fn line(check: &Check) -> String {

@@ -86,18 +86,6 @@ pub(super) fn later(moment: Timestamp, time: SignedDuration) -> Timestamp {
     moment.checked_add(time).unwrap_or(Timestamp::MAX)
 }
 
-/// A state in one word, as a person reads it.
-pub fn word(state: KeyState) -> &'static str {
-    match state {
-        KeyState::Standby => "standby",
-        KeyState::Signing => "signing",
-        KeyState::Draining => "draining",
-        KeyState::VerifyOnly => "accepted",
-        KeyState::Retired => "retired",
-        KeyState::Revoked => "revoked",
-    }
-}
-
 /// The beginning of a key id: enough to tell the keys of one cluster apart.
 pub fn short(kid: &str) -> &str {
     kid.get(..8).unwrap_or(kid)

@@ -11,8 +11,9 @@ pub use keyring::{
 
 use super::{
     memory::Version1,
-    plan::{ApiServer, Desired, Facts, Plan, PublishedState},
+    plan::{ApiServer, Desired, Facts, Plan, PublishedState, Shared, SharedFacts},
     probe::Probe,
+    rotation::Policy,
 };
 
 /// State of this node after one pass. The JSON form is a promise.
@@ -150,13 +151,6 @@ pub struct History {
     pub failure: Option<String>,
 }
 
-impl Report {
-    /// The same, on a node that has seen the keyring.
-    pub fn with_keyring(self, role: Role, leader: Option<String>, keyring: KeyringReport) -> Self {
-        Self { role, leader, keyring: Some(keyring), ..self }
-    }
-}
-
 /// The report of a pass that observed `facts` and planned `plan`.
 pub fn report(
     cluster: &str,
@@ -168,18 +162,22 @@ pub fn report(
     now: Timestamp,
 ) -> Report {
     let health = health(plan, history);
+    let (role, leader, keyring) = match &facts.shared {
+        Shared::Seen(shared) => of_all_nodes(shared, &desired.policy(), now),
+        Shared::Nothing | Shared::Unknown(_) => (Role::Alone, None, None),
+    };
     Report {
         version: Version1,
         written_at: now,
         pid,
         cluster: cluster.to_owned(),
         issuer: desired.issuer.to_string(),
-        role: Role::Alone,
-        leader: None,
+        role,
+        leader,
         health,
         summary: summary(health, desired, facts, plan, history),
         keys: keys(facts),
-        keyring: None,
+        keyring,
         api_server: api_server(&facts.node.api_server),
         jwks_uri: desired.jwks_uri(),
         published_at: history.published_at,
@@ -190,6 +188,22 @@ pub fn report(
         failure: history.failure.clone(),
         next_check: now.checked_add(plan.next_check).unwrap_or(now),
     }
+}
+
+fn of_all_nodes(
+    shared: &SharedFacts,
+    policy: &Policy,
+    now: Timestamp,
+) -> (Role, Option<String>, Option<KeyringReport>) {
+    let store = match &shared.bucket {
+        Some((bucket, _)) => format!("s3://{}", bucket.name),
+        None if shared.is_for_one_node => "a folder of this node".to_owned(),
+        None => "Secrets of kube-system".to_owned(),
+    };
+    let keyring = shared.keyring.present();
+    let report = keyring.map(|stored| keyring_report(&store, &stored.keyring, &shared.acks, policy, now));
+    let role = if shared.leads { Role::Leader } else { Role::Follower };
+    (role, shared.leader.clone(), report)
 }
 
 fn health(plan: &Plan, history: &History) -> Health {

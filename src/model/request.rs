@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
-    keyring::{KeyState, Keyring, KeyringKey, Origin, Revoke},
-    outlook::{duration, later, promotion, short, word},
+    keyring::{HighWater, KeyState, Keyring, KeyringKey, Origin, Revoke, hash},
+    memory::Version1,
+    outlook::{duration, later, promotion, short},
     rotation::{self, Ack, Policy, RevokeError, restart_reasons},
 };
 
@@ -147,7 +148,7 @@ pub fn revoke_effect(
     let changed = rotation::revoke(keyring, &key.kid, how, now)?;
     let kid = short(&key.kid);
     let lifetime = duration(policy.token_lifetime);
-    let mut effect = vec![format!("key {kid} is {} since {}", word(key.state), minute(key.since))];
+    let mut effect = vec![format!("key {kid} is {} since {}", key.state, minute(key.since))];
     match (key.state, how) {
         (KeyState::Signing, Revoke::Drain) => {
             effect.extend(replacement(&changed, acks, policy, now));
@@ -257,9 +258,8 @@ pub fn rebuild(
     if let Some(ack) = acks.iter().filter(|ack| ack.generation > ours).max_by_key(|ack| ack.generation) {
         return Err(RequestError::Newer { node: ack.node.clone(), theirs: ack.generation, ours });
     }
-    if let Some(stored) =
-        stored.filter(|stored| *stored == remembered || stored.previous_hash == super::keyring::hash(bytes))
-    {
+    let mark = HighWater { version: Version1, generation: ours, hash: hash(bytes) };
+    if let Some(stored) = stored.filter(|stored| stored.continues(&hash(&stored.render()), &mark).is_ok()) {
         return Err(RequestError::NotLost(stored.generation));
     }
     let mut rebuilt = remembered.next(bytes);

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     keyring::{KeyState, Keyring, KeyringKey, Origin},
     memory::PublishedKey,
-    outlook::{Step, later, next_step, promotion, short, word},
+    outlook::{Step, later, next_step, promotion, short},
     rotation::Policy,
 };
 
@@ -233,7 +233,7 @@ fn summary(keyring: &Keyring, key: &KeyringKey, policy: &Policy, now: Timestamp)
         Some(Step { what, .. }) => format!("next: {what}"),
         None => "next: what a person asks for".to_owned(),
     };
-    format!("{} since {}{origin}; {next}", word(key.state), minute(key.since))
+    format!("{} since {}{origin}; {next}", key.state, minute(key.since))
 }
 
 /// The states of a key, one after the other: recorded until now, then as the clocks will allow.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::model::{
     keyring::{Origin, Revoke},
-    outlook::{short, word},
+    outlook::short,
     report::{EvidenceReport, KeyringReport, MemberReport, SharedKeyReport},
 };
 
@@ -86,7 +86,7 @@ fn key(key: &SharedKeyReport, now: Timestamp) -> Vec<String> {
     };
     vec![
         key.kid.clone(),
-        format!("{}{origin}{revoke}", word(key.state)),
+        format!("{}{origin}{revoke}", key.state),
         output::ago(key.since, now),
         published,
         next(key, now),

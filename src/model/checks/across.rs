@@ -202,7 +202,7 @@ fn held(seen: Across<'_>, policy: &Policy, now: Timestamp) -> Vec<Check> {
                 Outcome::Fails(format!("{}; its time is over, and it stays accepted until then", held.why))
             }
             KeyState::Retired | KeyState::Revoked => {
-                Outcome::Fails(format!("{}; that is refused, as the key is {}", held.why, state(key)))
+                Outcome::Fails(format!("{}; that is refused, as the key is {}", held.why, key.state))
             }
         };
         Some(Check { statement: format!("nothing needs key {} any more", held.kid), outcome })
@@ -212,10 +212,6 @@ fn held(seen: Across<'_>, policy: &Policy, now: Timestamp) -> Vec<Check> {
 
 fn is_due(seen: Across<'_>, key: &KeyringKey, policy: &Policy, now: Timestamp) -> bool {
     next_step(seen.keyring, key, policy, now).and_then(|step| step.at).is_some_and(|at| at <= now)
-}
-
-fn state(key: &KeyringKey) -> &'static str {
-    crate::model::outlook::word(key.state)
 }
 
 #[cfg(test)]
