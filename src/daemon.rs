@@ -39,6 +39,7 @@ use crate::{
 mod candidacy;
 mod change;
 mod journal;
+mod request;
 mod wake;
 
 use candidacy::Candidacy;

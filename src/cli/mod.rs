@@ -3,13 +3,18 @@
 //! Text on standard output is for a person; `-o json` is for programs and a promise. Exit codes: 0 done and well, 1 not
 //! well, 2 wrong usage or configuration; `status` has 3 and 4 of its own.
 
+mod ask;
 mod check_config;
 mod completions;
 mod iam_policy;
 mod output;
 mod plan;
 mod prepare;
+mod rebuild;
 mod restore;
+mod resume;
+mod revoke;
+mod rotate;
 mod run;
 mod settings;
 mod status;
@@ -80,6 +85,14 @@ enum Command {
     Status(status::Status),
     /// Look at the issuer as a stranger does and compare with what runs here
     Verify,
+    /// Have another key sign, in the order by which no token is refused
+    Rotate(rotate::Rotate),
+    /// Have a key refused that may be known to others; says first what will be refused
+    Revoke(revoke::Revoke),
+    /// Go on after a change of kube-apiserver failed and was taken back
+    Resume(resume::Resume),
+    /// After etcd was restored: write the keyring as this node last followed it
+    Rebuild(rebuild::Rebuild),
     /// Before kubeadm: make the signing key and put our flags into the kubeadm configuration
     Prepare(prepare::Prepare),
     /// Before kubelet, on every boot: put back what kube-apiserver of this node last proved
@@ -121,6 +134,10 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plan(command) => command.execute(&cli.global),
         Command::Status(command) => command.execute(&cli.global),
         Command::Verify => verify::execute(&cli.global),
+        Command::Rotate(command) => command.execute(&cli.global),
+        Command::Revoke(command) => command.execute(&cli.global),
+        Command::Resume(command) => command.execute(&cli.global),
+        Command::Rebuild(command) => command.execute(&cli.global),
         Command::Prepare(command) => command.execute(&cli.global),
         Command::Restore => restore::execute(&cli.global),
         Command::IamPolicy(command) => command.execute(&cli.global),

@@ -1,0 +1,38 @@
+//! `irsad rotate`: another signing key, from now on.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::{daemon::Irsad, model::request};
+
+use super::{Global, ask::Ask, output, settings};
+
+/// Have another key sign, in the order by which no token is refused
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Rotate {
+    #[tokio::main(flavor = "current_thread")]
+    pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
+        self.ask.check()?;
+        global.init_logging()?;
+        let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+        let shared = irsad.look_at_all_nodes().await?;
+        let stored = shared.keyring.present().context("there is no keyring yet (nothing changed); see irsad status")?;
+        let now = Timestamp::now();
+        request::rotate(&stored.keyring, now)?;
+        let effect = request::rotate_effect(&stored.keyring, &shared.acks, &irsad.desired().policy(), now);
+        if !self.ask.confirm(&effect)? {
+            return Ok(ExitCode::FAILURE);
+        }
+        irsad.change_keyring(|keyring, now| Ok(request::rotate(keyring, now)?)).await?;
+        output::say!("asked for; irsad status says how far it is, irsad status --timeline when what comes");
+        Ok(ExitCode::SUCCESS)
+    }
+}
