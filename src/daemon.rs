@@ -37,7 +37,6 @@ use crate::{
 };
 
 mod candidacy;
-mod change;
 mod journal;
 mod request;
 mod wake;

@@ -53,7 +53,7 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
     world.look_again();
     let node = observe_node(world, desired, closeness).await;
     let cluster = observe_cluster(world, desired, &node, closeness, now).await;
-    let shared = shared::observe_shared(world, desired, &node, closeness, now).await;
+    let shared = shared::observe_shared(world, &node, closeness).await;
     Facts { node, cluster, shared }
 }
 

@@ -9,9 +9,9 @@ use super::Irsad;
 use crate::{
     execute::execute,
     model::{
-        keyring::{self, Keyring},
+        keyring::Keyring,
         memory,
-        plan::{Action, Shared, SharedFacts},
+        plan::{self, Action, Shared, SharedFacts},
         probe::Probe,
         report::waits,
         request, rotation,
@@ -64,14 +64,7 @@ impl Irsad {
     ) -> anyhow::Result<Keyring> {
         for _ in 0..ATTEMPTS {
             let shared = self.look_at_all_nodes().await?;
-            let stored = match &shared.keyring {
-                Probe::Present(stored) => stored,
-                Probe::Absent => {
-                    bail!("there is no keyring yet (nothing changed); irsad status says what it waits for")
-                }
-                Probe::Unknown(why) => bail!("cannot read the keyring (nothing changed): {}", waits(why)),
-            };
-            continues(&shared, &stored.keyring, &stored.bytes)?;
+            let stored = plan::followed(&shared).map_err(|why| anyhow!("{} (nothing changed)", waits(&why)))?;
             let changed = change(&stored.keyring, Timestamp::now())?;
             if changed == stored.keyring {
                 return Ok(changed);
@@ -148,17 +141,5 @@ impl Irsad {
         let api = self.world.keyring_api.clone();
         let place = self.world.keyring(api.as_ref()).await.map_err(|why| anyhow!("{}", waits(&why)))?;
         Ok(place.store.list(&place.key("keys/")).await?)
-    }
-}
-
-/// A keyring that went back in time must not be changed: the other nodes would refuse it.
-fn continues(shared: &SharedFacts, keyring: &Keyring, bytes: &[u8]) -> anyhow::Result<()> {
-    match &shared.applied {
-        Probe::Absent => Ok(()),
-        Probe::Unknown(why) => bail!("{why} (nothing changed)"),
-        Probe::Present(mark) => {
-            let known = keyring.continues(&keyring::hash(bytes), mark);
-            known.map_err(|error| anyhow!("{error} (nothing changed); see irsad rebuild"))
-        }
     }
 }

@@ -12,11 +12,14 @@ use crate::{
         location::{KeyringLocation, Location},
         manifest::Manifest,
         memory::{self, Version1},
-        plan::{ApiServer, Desired, KeyringBucketFacts, NodeFacts, Shared, SharedFacts, StoredKeyring},
+        plan::{ApiServer, DesiredKeyringBucket, KeyringBucketFacts, NodeFacts, Shared, SharedFacts, StoredKeyring},
         probe::{Probe, sentence},
         rotation::{Ack, ControlPlane, Controller, Held, held},
     },
-    store::{Store as _, proof},
+    store::{
+        Store as _,
+        proof::{self, ProofError},
+    },
     world::{KeyringStore, SeenControlPlane, World},
 };
 
@@ -30,13 +33,7 @@ pub fn ack_name(node: &str) -> String {
     format!("{ACKS}{node}.json")
 }
 
-pub(super) async fn observe_shared(
-    world: &mut World,
-    desired: &Desired,
-    node: &NodeFacts,
-    closeness: Closeness,
-    now: Timestamp,
-) -> Shared {
+pub(super) async fn observe_shared(world: &mut World, node: &NodeFacts, closeness: Closeness) -> Shared {
     let api = match reachable(world, node) {
         Reachable::Nobody => return Shared::Nothing,
         Reachable::Unknown(why) => return Shared::Unknown(why),
@@ -46,24 +43,14 @@ pub(super) async fn observe_shared(
     world.keyring_api = api.as_deref().cloned();
     let bucket = match world.settings.keyring_bucket() {
         None => None,
-        Some(wanted) => {
-            let found = bucket_facts(world, closeness, now).await;
-            // Nothing can be asked of a bucket that has still to be made and closed.
-            if !matches!(found, Probe::Present(_)) {
-                return shared(
-                    world,
-                    desired,
-                    node,
-                    Probe::Unknown("for the keyring's bucket".to_owned()),
-                    Some((wanted, found)),
-                )
-                .await;
-            }
-            Some((wanted, found))
-        }
+        Some(wanted) => Some((wanted, bucket_facts(world).await)),
     };
-    let keyring = read_keyring(world, closeness).await;
-    shared(world, desired, node, keyring, bucket).await
+    let keyring = match &bucket {
+        // Nothing can be asked of a bucket that has still to be made and closed.
+        Some((_, Probe::Absent | Probe::Unknown(_))) => Ok(Probe::Unknown("for the keyring's bucket".to_owned())),
+        Some((_, Probe::Present(_))) | None => read_keyring(world, closeness).await,
+    };
+    shared(world, node, keyring, bucket).await
 }
 
 /// Through whom the keyring is read.
@@ -102,8 +89,7 @@ fn any_api_server(world: &World) -> Result<Client, String> {
     Client::connect_to_any(&found.bytes).map_err(|error| format!("{}: {}", path.display(), sentence(&error)))
 }
 
-async fn bucket_facts(world: &mut World, closeness: Closeness, now: Timestamp) -> Probe<KeyringBucketFacts> {
-    let _ = (closeness, now);
+async fn bucket_facts(world: &mut World) -> Probe<KeyringBucketFacts> {
     if let Some((_, slow)) = &world.slow
         && let Some(found) = &slow.keyring_bucket
     {
@@ -115,22 +101,25 @@ async fn bucket_facts(world: &mut World, closeness: Closeness, now: Timestamp) -
     }
 }
 
-/// The keyring, after its store has proven that it honours conditions; evidence is read with it where it may have changed.
-async fn read_keyring(world: &mut World, closeness: Closeness) -> Probe<StoredKeyring> {
+/// The keyring, after its store has proven that it honours conditions; evidence is read with it where it may have changed. An
+/// error will not mend by itself.
+async fn read_keyring(world: &mut World, closeness: Closeness) -> Result<Probe<StoredKeyring>, String> {
     let api = world.keyring_api.clone();
     let place = match world.keyring(api.as_ref()).await {
         Ok(place) => place,
-        Err(why) => return Probe::Unknown(why),
+        Err(why) => return Ok(Probe::Unknown(why)),
     };
     if world.acts && !world.store_is_proven {
         let nonce = format!("{}-{}", std::process::id(), Timestamp::now().as_nanosecond());
-        if let Err(error) = proof::prove(&place.store, &place.key(proof::PROOF), &nonce).await {
-            return Probe::Unknown(sentence(&error));
+        match proof::prove(&place.store, &place.key(proof::PROOF), &nonce).await {
+            Ok(()) => {}
+            Err(error @ ProofError::Refused { .. }) => return Err(sentence(&error)),
+            Err(error) => return Ok(Probe::Unknown(sentence(&error))),
         }
         world.store_is_proven = true;
     }
     let found = match place.store.get(&place.key(STATE)).await {
-        Err(error) => return Probe::Unknown(sentence(&error)),
+        Err(error) => return Ok(Probe::Unknown(sentence(&error))),
         Ok(found) => found,
     };
     let version = found.as_ref().map(|object| object.version.0.clone());
@@ -138,13 +127,13 @@ async fn read_keyring(world: &mut World, closeness: Closeness) -> Probe<StoredKe
     if !is_fresh || closeness == Closeness::Full || world.leadership.leads {
         match read_acks(&place).await {
             Ok(acks) => (world.acks, world.acks_of) = (acks, version),
-            Err(why) => return Probe::Unknown(why),
+            Err(why) => return Ok(Probe::Unknown(why)),
         }
     }
-    let Some(object) = found else { return Probe::Absent };
+    let Some(object) = found else { return Ok(Probe::Absent) };
     match Keyring::parse(&object.body, world.settings.cluster.as_str()) {
-        Ok(keyring) => Probe::Present(StoredKeyring { keyring, bytes: object.body, version: object.version.0 }),
-        Err(error) => Probe::Unknown(format!("{}: {}", place.store, sentence(&error))),
+        Ok(keyring) => Ok(Probe::Present(StoredKeyring { keyring, bytes: object.body, version: object.version.0 })),
+        Err(error) => Err(format!("{}: {}", place.store, sentence(&error))),
     }
 }
 
@@ -163,11 +152,14 @@ async fn read_acks(place: &KeyringStore) -> Result<Vec<(Ack, String)>, String> {
 
 async fn shared(
     world: &mut World,
-    desired: &Desired,
     node: &NodeFacts,
-    keyring: Probe<StoredKeyring>,
-    bucket: Option<(crate::model::plan::DesiredKeyringBucket, Probe<KeyringBucketFacts>)>,
+    keyring: Result<Probe<StoredKeyring>, String>,
+    bucket: Option<(DesiredKeyringBucket, Probe<KeyringBucketFacts>)>,
 ) -> Shared {
+    let (keyring, damage) = match keyring {
+        Ok(keyring) => (keyring, None),
+        Err(damage) => (Probe::Unknown(damage.clone()), Some(damage)),
+    };
     let control_plane = world.control_plane.clone();
     let members = control_plane.as_ref().map_or_else(unasked, |seen| seen.members.clone());
     let address = node.manifest.present().map(|(manifest, _)| address(manifest)).unwrap_or_default();
@@ -185,13 +177,13 @@ async fn shared(
         _ => unasked(),
     };
     let controllers = control_plane.as_ref().and_then(|seen| seen.controllers.present().cloned()).unwrap_or_default();
-    let _ = desired;
     Shared::Seen(Box::new(SharedFacts {
         cluster: world.settings.cluster.to_string(),
         own_version: own.map(|(_, version)| version.clone()),
         name_is_taken,
         node: name,
         keyring,
+        damage,
         applied: applied(world),
         acks,
         machine,

@@ -52,6 +52,8 @@ pub struct SharedFacts {
     pub node: String,
     /// The keyring; Absent: there is none yet. One that is refused is Unknown.
     pub keyring: Probe<StoredKeyring>,
+    /// Why that will not mend by itself: it is damaged, of another cluster, or its store must not be used.
+    pub damage: Option<String>,
     /// The keyring that this node has followed last.
     pub applied: Probe<HighWater>,
     /// Evidence of all nodes that have given any.

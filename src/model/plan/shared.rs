@@ -128,6 +128,9 @@ pub fn followed(shared: &SharedFacts) -> Result<&StoredKeyring, String> {
 }
 
 fn forbidden(shared: &SharedFacts) -> Option<String> {
+    if let Some(damage) = &shared.damage {
+        return Some(damage.clone());
+    }
     if shared.name_is_taken {
         return Some(format!(
             "another machine reports as {} too (nothing changed); give each control-plane node a name of its own, then systemctl restart \

@@ -404,6 +404,7 @@ impl Fleet {
             cluster: "prod-1".to_owned(),
             node: node.name.clone(),
             keyring,
+            damage: None,
             applied: node.applied.as_ref().map_or(Probe::Absent, |bytes| {
                 let generation = Keyring::parse(bytes, "prod-1").expect("a keyring").generation;
                 Probe::Present(HighWater { version: Version1, generation, hash: keyring::hash(bytes) })
