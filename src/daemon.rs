@@ -24,11 +24,11 @@ use crate::{
         files::KUBERNETES_STAGING,
         lock::Lock,
         systemd,
-        watch::{self, Changed, Watch},
+        watch::{self, Watch},
     },
     model::{
         memory,
-        plan::{self, ApiServer, Desired, Facts, Plan, Shared},
+        plan::{self, Desired, Facts, Plan},
         report::{self, DoneAction, History, Report},
     },
     observe::{Closeness, observe, observe_node},
@@ -38,12 +38,14 @@ use crate::{
 
 mod candidacy;
 mod journal;
+mod region;
 mod request;
 mod wake;
 
 use candidacy::Candidacy;
 use journal::announce;
-use wake::{Woken, stop_signals, wait};
+use region::remember_region;
+use wake::{Woken, changes_any_of, stop_signals, wait};
 
 /// What lives as long as this boot.
 pub const RUN_FOLDER: &str = "/run/irsad";
@@ -220,34 +222,6 @@ impl Irsad {
         Some(pass)
     }
 
-    /// Stands for the lead once the cluster can be asked who leads.
-    async fn stand(&mut self, facts: &Facts) {
-        self.begins_to_lead = false;
-        let (Shared::Seen(shared), ApiServer::Seen(_)) = (&facts.shared, &facts.node.api_server) else { return };
-        let Some(api) = self.world.asked_api_server() else { return };
-        if let Some(candidacy) = &self.candidacy {
-            return candidacy.ask_through(api);
-        }
-        // Only a full look knows the name of the node.
-        if shared.control_plane.unknown().is_some() {
-            return;
-        }
-        let mut candidacy = Candidacy::begin(&shared.node, api);
-        candidacy.first_turn().await;
-        self.begins_to_lead = candidacy.leadership().leads;
-        if self.begins_to_lead {
-            tracing::info!(node = shared.node, "leads: publishes the documents and keeps the keyring");
-        }
-        self.candidacy = Some(candidacy);
-    }
-
-    /// Gives the lead to another node.
-    async fn stand_down(&mut self) {
-        if let Some(candidacy) = self.candidacy.take() {
-            candidacy.end().await;
-        }
-    }
-
     /// What the next pass needs to know of this one, and what people do.
     fn remember(&mut self, pass: &Pass) {
         let now = Timestamp::now();
@@ -419,23 +393,5 @@ impl Irsad {
                 }
             }
         }
-    }
-}
-
-/// For a start at which the instance does not tell it.
-fn remember_region(root: &Root, settings: &Settings) {
-    let Some(region) = &settings.aws.region else { return };
-    let kept = root
-        .make_folder(Path::new(memory::FOLDER), 0o700)
-        .and_then(|()| root.replace_own(Path::new(memory::REGION), format!("{region}\n").as_bytes(), 0o600).map(drop));
-    if let Err(error) = kept {
-        tracing::warn!("cannot keep the region: {error:#}");
-    }
-}
-
-fn changes_any_of(changed: &Changed, paths: &[PathBuf]) -> bool {
-    match changed {
-        Changed::Everything => true,
-        Changed::Paths(changed) => changed.iter().any(|path| paths.contains(path)),
     }
 }

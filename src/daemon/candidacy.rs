@@ -9,13 +9,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::Irsad;
 use crate::{
     cluster::{
         ApiServer,
         lease::{Candidate, node_of},
     },
     host::machine::since_boot,
-    model::election::{Identity, RETRY_PERIOD},
+    model::{
+        election::{Identity, RETRY_PERIOD},
+        plan::{ApiServer as Seen, Facts, Shared},
+    },
     world::Leadership,
 };
 
@@ -74,6 +78,36 @@ impl Candidacy {
         self.api.send_replace(None);
         if timeout(LIMIT, self.task).await.is_err() {
             tracing::warn!("the Lease irsad was not given back: another node leads when it has expired");
+        }
+    }
+}
+
+impl Irsad {
+    /// Stands for the lead once the cluster can be asked who leads.
+    pub(super) async fn stand(&mut self, facts: &Facts) {
+        self.begins_to_lead = false;
+        let (Shared::Seen(shared), Seen::Seen(_)) = (&facts.shared, &facts.node.api_server) else { return };
+        let Some(api) = self.world.asked_api_server() else { return };
+        if let Some(candidacy) = &self.candidacy {
+            return candidacy.ask_through(api);
+        }
+        // Only a full look knows the name of the node.
+        if shared.control_plane.unknown().is_some() {
+            return;
+        }
+        let mut candidacy = Candidacy::begin(&shared.node, api);
+        candidacy.first_turn().await;
+        self.begins_to_lead = candidacy.leadership().leads;
+        if self.begins_to_lead {
+            tracing::info!(node = shared.node, "leads: publishes the documents and keeps the keyring");
+        }
+        self.candidacy = Some(candidacy);
+    }
+
+    /// Gives the lead to another node.
+    pub(super) async fn stand_down(&mut self) {
+        if let Some(candidacy) = self.candidacy.take() {
+            candidacy.end().await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What ends the wait between two passes: time, a signal, a changed file.
 
-use std::{process, time::Duration};
+use std::{path::PathBuf, process, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{
@@ -101,4 +101,12 @@ pub(super) fn stop_signals() -> anyhow::Result<flag::Receiver<bool>> {
         }
     });
     Ok(receiver)
+}
+
+/// Whether one of `paths` may have changed.
+pub(super) fn changes_any_of(changed: &Changed, paths: &[PathBuf]) -> bool {
+    match changed {
+        Changed::Everything => true,
+        Changed::Paths(changed) => changed.iter().any(|path| paths.contains(path)),
+    }
 }

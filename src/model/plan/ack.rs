@@ -63,7 +63,7 @@ fn read(
         machine: shared.machine.clone(),
         address: shared.address.clone(),
         at: now,
-        generation: shared.keyring.present().map_or(0, |stored| stored.keyring.generation),
+        generation: generation(shared),
         served: evidence.served.kids().map(str::to_owned).collect(),
         signing_kid: token.kid.clone(),
         issuers: manifest.issuers().to_vec(),
@@ -97,7 +97,7 @@ pub(super) fn tell(shared: &SharedFacts, own: Option<&Ack>, now: Timestamp, plan
         return;
     };
     let told = shared.acks.iter().find(|ack| ack.node == own.node);
-    let generation = shared.keyring.present().map_or(0, |stored| stored.keyring.generation);
+    let generation = generation(shared);
     let is_told = told.is_some_and(|told| {
         told.says_the_same(own) && told.generation == generation && now.duration_since(told.at) < RENEWAL
     });
@@ -105,6 +105,12 @@ pub(super) fn tell(shared: &SharedFacts, own: Option<&Ack>, now: Timestamp, plan
         let ack = Box::new(Ack { generation, at: now, ..own.clone() });
         plan.actions.push(Action::Acknowledge { ack, replaces: shared.own_version.clone() });
     }
+}
+
+/// The newest generation that this node has seen, also where the store went back in time since.
+fn generation(shared: &SharedFacts) -> u64 {
+    let stored = shared.keyring.present().map_or(0, |stored| stored.keyring.generation);
+    stored.max(shared.applied.present().map_or(0, |mark| mark.generation))
 }
 
 /// Whether the others know what this node shows.

@@ -13,9 +13,10 @@ use crate::model::{
 
 use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, NodeFacts, Plan, PublishedState, RESTART_INTERVAL,
-    RestartPolicy, WAITING_INTERVAL, ack, cluster,
+    RestartPolicy, WAITING_INTERVAL, ack,
     keys::Keys,
     node::{Edit, Wanted},
+    published,
     restore::joined,
     shared::Followed,
 };
@@ -156,7 +157,7 @@ impl Follower<'_> {
                 return;
             }
         }
-        let outside = cluster::seen_outside(&self.facts.cluster);
+        let outside = published::seen_outside(&self.facts.cluster);
         let here = Here {
             ack: &own,
             is_told: ack::is_told(shared, &own),

@@ -10,12 +10,14 @@ mod change;
 mod cluster;
 mod desired;
 mod facts;
+mod flags;
 mod follow;
 mod keyring_bucket;
 mod keys;
 mod kops;
 mod kubeadm;
 mod node;
+mod published;
 mod restore;
 #[cfg(test)]
 mod scenarios;

@@ -12,7 +12,7 @@ use crate::model::{
 
 use super::{
     Action, CHECK_INTERVAL, Desired, Facts, KeyKeeping, Plan, Shared, SharedFacts, StoredKeyring, WAITING_INTERVAL,
-    ack, cluster, keyring_bucket::keyring_bucket, kubeadm,
+    ack, keyring_bucket::keyring_bucket, kubeadm, published,
 };
 
 /// What decides about this node's keys and issuers.
@@ -261,7 +261,7 @@ fn lead(desired: &Desired, facts: &Facts, followed: Followed<'_>, own: Option<Ac
         acks.retain(|ack| ack.node != own.node);
         acks.push(own);
     }
-    let outside = cluster::seen_outside(&facts.cluster);
+    let outside = published::seen_outside(&facts.cluster);
     let seen = Seen {
         acks: &acks,
         outside: &outside,

@@ -1,0 +1,135 @@
+//! What each node of the small world observes.
+
+use super::{
+    super::*,
+    world::{Fleet, Node},
+};
+use crate::model::{
+    jwks::Jwks,
+    keyring::{self, HighWater, Keyring},
+    memory::Version1,
+    rotation::{ControlPlane, ControlPlaneNode},
+};
+
+impl Fleet {
+    pub fn facts(&self, number: usize) -> Facts {
+        let node = &self.nodes[number];
+        let api_server = match (&node.manifest, &node.process) {
+            (None, _) => ApiServer::None,
+            (Some(_), None) => ApiServer::Silent("connection refused".to_owned()),
+            (Some(_), Some(process)) => ApiServer::Seen(Evidence {
+                ready: true,
+                started_at: Some(process.started_at),
+                served: Jwks::of(&process.verifying).expect("a JWKS"),
+                issuer: process.issuers.first().cloned(),
+                probe_token: Probe::Present(ProbeToken {
+                    kid: process.signing.kid().to_string(),
+                    issuer: process.issuers[0].clone(),
+                }),
+            }),
+        };
+        let stored = |path: &str| match self.objects.get(path) {
+            Some(body) => Probe::Present(StoredDocument { body: body.clone(), version: Digest::of(body).to_string() }),
+            None => Probe::Absent,
+        };
+        let public = |path: &str| match self.objects.get(path) {
+            Some(body) => Probe::Present(PublicDocument {
+                body: body.clone(),
+                content_type: Some("application/json".to_owned()),
+                date: Some(self.now),
+            }),
+            None => Probe::Absent,
+        };
+        let mark = || Some(FileMark { digest: Digest::of(b"file"), modified: node.written_at });
+        let shared = match (&api_server, node.never_started) {
+            (ApiServer::None, _) => Shared::Nothing,
+            (ApiServer::Silent(why), false) => Shared::Unknown(why.clone()),
+            _ => Shared::Seen(Box::new(self.shared(number))),
+        };
+        Facts {
+            node: NodeFacts {
+                manifest: node.manifest.as_ref().map_or(Probe::Absent, |text| {
+                    Probe::Present((Manifest::parse(text.as_bytes()).expect("a manifest"), Digest::of(text.as_bytes())))
+                }),
+                signing_key: probe(node.signing.clone()),
+                verifying_keys: Probe::Present(node.verifying.clone()),
+                signing_file: mark(),
+                verifying_file: mark(),
+                manifest_modified: Some(node.written_at),
+                never_started: node.never_started,
+                published_keys: Probe::Absent,
+                api_server,
+                api_servers: Probe::Present(self.nodes.iter().map(|node| node.name.clone()).collect()),
+                kubeadm_config: {
+                    let config = KubeadmConfig::parse(self.kubeadm_config.as_bytes()).expect("a configuration");
+                    Probe::Present(StoredKubeadmConfig { config, resource_version: "7".to_owned() })
+                },
+                kubeadm_runs: false,
+                change_is_of_this_boot: true,
+                change_watched_for: self.now.duration_since(node.begun_at).unsigned_abs(),
+                change: probe(node.change.clone()),
+                refused: probe(node.refused.clone()),
+                proven: probe(node.proven.clone()),
+                remarks: Vec::new(),
+                last_good_manifest: probe(node.last_good.clone()),
+            },
+            cluster: ClusterFacts {
+                bucket: Some(probe(self.bucket.clone())),
+                stored_discovery: stored(DISCOVERY_PATH),
+                stored_jwks: stored("openid/v1/jwks"),
+                public_discovery: Some(public(DISCOVERY_PATH)),
+                public_jwks: Some(public("openid/v1/jwks")),
+                provider: Some(probe(self.provider.clone())),
+            },
+            shared,
+        }
+    }
+
+    fn shared(&self, number: usize) -> SharedFacts {
+        let node = &self.nodes[number];
+        let address = |name: &str| format!("192.0.2.{}", name.trim_start_matches('n'));
+        let is_up = |node: &&Node| node.process.is_some();
+        let keyring = self.keyring.as_ref().map_or(Probe::Absent, |bytes| match Keyring::parse(bytes, "prod-1") {
+            Ok(keyring) => {
+                Probe::Present(StoredKeyring { keyring, bytes: bytes.clone(), version: self.version.to_string() })
+            }
+            Err(error) => Probe::Unknown(error.to_string()),
+        });
+        SharedFacts {
+            cluster: "prod-1".to_owned(),
+            node: node.name.clone(),
+            keyring,
+            damage: None,
+            applied: node.applied.as_ref().map_or(Probe::Absent, |bytes| {
+                let generation = Keyring::parse(bytes, "prod-1").expect("a keyring").generation;
+                Probe::Present(HighWater { version: Version1, generation, hash: keyring::hash(bytes) })
+            }),
+            acks: self.acks.values().map(|(ack, _)| ack.clone()).collect(),
+            own_version: self.acks.get(&node.name).map(|(_, version)| version.to_string()),
+            name_is_taken: false,
+            machine: node.machine.clone(),
+            boot_id: String::new(),
+            address: address(&node.name),
+            leads: node.leads,
+            leader: None,
+            control_plane: Probe::Present(ControlPlane {
+                nodes: self
+                    .nodes
+                    .iter()
+                    .map(|node| ControlPlaneNode { name: node.name.clone(), addresses: vec![address(&node.name)] })
+                    .collect(),
+                api_servers: self.nodes.iter().filter(is_up).map(|node| address(&node.name)).collect(),
+            }),
+            not_ready: self
+                .nodes
+                .iter()
+                .filter(|other| other.name != node.name && other.process.is_none())
+                .map(|other| other.name.clone())
+                .collect(),
+            controllers: Vec::new(),
+            held: Probe::Present(Vec::new()),
+            bucket: None,
+            is_for_one_node: false,
+        }
+    }
+}

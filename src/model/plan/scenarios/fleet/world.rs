@@ -1,0 +1,339 @@
+//! Several control-plane nodes, each planning for itself, one keyring between them: what the planner decides is carried out to the
+//! letter, and after every single action every live token is presented to every API server that runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::*;
+use crate::model::{
+    file::ExpectedFile,
+    jwks::Jwks,
+    keyring::{self, Keyring},
+    rotation::{self, Ack},
+};
+
+/// P-256 public keys, made with `openssl ecparam -name prime256v1 -genkey` for these tests.
+const MORE_KEYS: &str = include_str!("../../../../../tests/fixtures/keys/24-p256.pub");
+pub const DAY: i64 = 86_400;
+/// How long an API server is away when its manifest changes, in seconds.
+const RESTART: i64 = 20;
+
+fn more_keys() -> Vec<PublicKey> {
+    PublicKey::read_all(MORE_KEYS.as_bytes()).expect("keys")
+}
+
+#[derive(Clone)]
+pub struct Node {
+    pub name: String,
+    pub machine: String,
+    pub manifest: Option<String>,
+    pub signing: Option<PublicKey>,
+    pub verifying: Vec<PublicKey>,
+    pub process: Option<Process>,
+    pub starts_at: Option<Timestamp>,
+    pub never_started: bool,
+    /// The machine is switched on.
+    pub is_on: bool,
+    /// irsad runs on it.
+    pub has_irsad: bool,
+    pub starts_with: fn(&Manifest) -> bool,
+    pub written_at: Timestamp,
+    pub change: Option<Change>,
+    pub begun_at: Timestamp,
+    pub refused: Option<RefusedChange>,
+    pub proven: Option<Proven>,
+    pub last_good: Option<String>,
+    pub applied: Option<Vec<u8>>,
+    pub restarts: usize,
+    pub leads: bool,
+}
+
+#[derive(Clone)]
+pub struct Token {
+    pub issuer: String,
+    pub kid: String,
+    pub expires: Timestamp,
+}
+
+#[derive(Clone)]
+pub struct Fleet {
+    pub now: Timestamp,
+    pub nodes: Vec<Node>,
+    pub keyring: Option<Vec<u8>>,
+    pub version: u64,
+    pub acks: BTreeMap<String, (Ack, u64)>,
+    pub kept: BTreeSet<String>,
+    pub made: usize,
+    pub objects: BTreeMap<String, Vec<u8>>,
+    pub bucket: Option<BucketFacts>,
+    pub provider: Option<ProviderFacts>,
+    pub kubeadm_config: String,
+    pub tokens: Vec<Token>,
+}
+
+/// Somebody else has written in between.
+pub struct Conflict;
+
+impl Fleet {
+    /// A cluster of kubeadm that has run for an hour, with irsad just installed on each node.
+    pub fn of_kubeadm(count: usize) -> Self {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");
+        let node = |number: usize| Node {
+            name: format!("n{number}"),
+            machine: format!("machine-{number}"),
+            manifest: Some(MANIFEST.replace("192.0.2.10", &format!("192.0.2.{number}"))),
+            signing: Some(key(0)),
+            verifying: vec![key(0)],
+            process: None,
+            starts_at: Some(now),
+            never_started: false,
+            is_on: true,
+            has_irsad: true,
+            starts_with: |_| true,
+            written_at: now,
+            change: None,
+            begun_at: now,
+            refused: None,
+            proven: None,
+            last_good: None,
+            applied: None,
+            restarts: 0,
+            leads: number == 1,
+        };
+        let mut fleet = Self {
+            now,
+            nodes: (1..=count).map(node).collect(),
+            keyring: None,
+            version: 0,
+            acks: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            made: 0,
+            objects: BTreeMap::new(),
+            bucket: None,
+            provider: None,
+            kubeadm_config: kubeadm_config(&[]),
+            tokens: Vec::new(),
+        };
+        fleet.pass_time(3_600);
+        fleet.nodes.iter_mut().for_each(|node| node.restarts = 0);
+        fleet
+    }
+
+    /// The same cluster, adopted.
+    pub fn adopted(count: usize) -> Self {
+        let mut fleet = Self::of_kubeadm(count);
+        fleet.settle();
+        fleet.nodes.iter_mut().for_each(|node| node.restarts = 0);
+        fleet
+    }
+
+    fn desired() -> Desired {
+        Desired { provider: None, ..desired() }
+    }
+
+    pub fn state(&self) -> Keyring {
+        Keyring::parse(self.keyring.as_deref().expect("a keyring"), "prod-1").expect("a keyring")
+    }
+
+    pub fn pass_time(&mut self, seconds: i64) {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).expect("a time");
+        for node in &mut self.nodes {
+            if node.is_on && node.starts_at.is_some_and(|at| at <= self.now) {
+                node.start(self.now);
+            }
+        }
+        self.tokens.retain(|token| token.expires > self.now);
+        self.mint();
+        self.check();
+    }
+
+    fn mint(&mut self) {
+        let expires = self.now.checked_add(SignedDuration::from_secs(DAY)).expect("a time");
+        for process in self.nodes.iter().filter_map(|node| node.process.as_ref()) {
+            let (issuer, kid) = (process.issuers[0].clone(), process.signing.kid().to_string());
+            match self.tokens.iter_mut().find(|token| token.issuer == issuer && token.kid == kid) {
+                Some(token) => token.expires = expires,
+                None => self.tokens.push(Token { issuer, kid, expires }),
+            }
+        }
+    }
+
+    /// Every live token, at every API server that runs, and outside.
+    fn check(&self) {
+        let public = self.public_kids();
+        for Token { issuer, kid, .. } in &self.tokens {
+            for node in &self.nodes {
+                let Some(process) = &node.process else { continue };
+                assert!(process.issuers.contains(issuer), "{} refuses a live token of issuer {issuer}", node.name);
+                let accepts = process.verifying.iter().any(|key| key.kid().as_str() == kid);
+                assert!(accepts, "{} refuses a live token of key {kid}", node.name);
+            }
+            assert!(issuer != OURS || public.contains(kid), "an outsider refuses a live token of key {kid}");
+        }
+        let down = self.nodes.iter().filter(|node| node.is_on && node.process.is_none() && !node.never_started).count();
+        assert!(down <= 1, "{down} API servers are down at once");
+    }
+
+    pub fn public_kids(&self) -> Vec<String> {
+        let found = self.objects.get("openid/v1/jwks");
+        found.map(|body| Jwks::parse(body).expect("a JWKS").kids().map(str::to_owned).collect()).unwrap_or_default()
+    }
+
+    /// Each node in turn makes passes until none has anything to do, which takes at most `limit` rounds.
+    pub fn rounds(&mut self, limit: usize) -> bool {
+        let mut quiet = 0;
+        for _ in 0..limit {
+            let mut acted = self.nodes.iter().any(|node| node.is_on && node.starts_at.is_some());
+            for number in 0..self.nodes.len() {
+                acted |= !self.pass(number, usize::MAX);
+                self.pass_time(5);
+            }
+            quiet = if acted { 0 } else { quiet + 1 };
+            if quiet == 2 {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn settle(&mut self) {
+        assert!(self.rounds(200), "200 rounds, and still something to do: {:?}", self.waits());
+    }
+
+    /// What each node waits for.
+    pub fn waits(&self) -> Vec<String> {
+        let plans = (0..self.nodes.len()).map(|number| self.plan(number));
+        plans.flat_map(|plan| [plan.waiting_for, plan.needs_a_person].concat()).collect()
+    }
+
+    fn plan(&self, number: usize) -> Plan {
+        plan(&Self::desired(), &self.facts(number), self.now)
+    }
+
+    /// At most `most` actions of one pass of one node; whether there were none.
+    pub fn pass(&mut self, number: usize, most: usize) -> bool {
+        if !self.nodes[number].is_on || !self.nodes[number].has_irsad {
+            return true;
+        }
+        let plan = self.plan(number);
+        for action in plan.actions.iter().take(most) {
+            let done = self.carry_out(number, action);
+            self.mint();
+            self.check();
+            if done.is_err() {
+                break;
+            }
+        }
+        plan.actions.is_empty()
+    }
+
+    pub fn restarts(&self) -> Vec<usize> {
+        self.nodes.iter().map(|node| node.restarts).collect()
+    }
+
+    pub fn put_keyring(&mut self, keyring: &Keyring, replaces: Option<&str>) -> Result<(), Conflict> {
+        let found = self.keyring.is_some().then(|| self.version.to_string());
+        if found.as_deref() != replaces {
+            return Err(Conflict);
+        }
+        keyring.check().expect("a good keyring");
+        self.keyring = Some(keyring.render());
+        self.version += 1;
+        Ok(())
+    }
+
+    fn carry_out(&mut self, number: usize, action: &Action) -> Result<(), Conflict> {
+        let now = self.now;
+        let node = &mut self.nodes[number];
+        match action.clone() {
+            Action::KeepPrivateKey { kid, .. } => {
+                assert_eq!(node.signing.as_ref().map(|key| key.kid().to_string()), Some(kid.clone()));
+                self.kept.insert(kid);
+            }
+            Action::WriteKeyring { keyring, replaces, .. } => self.put_keyring(&keyring, replaces.as_deref())?,
+            Action::AddStandby { keyring, promotes, replaces, at } => {
+                let made = more_keys()[self.made].clone();
+                self.made += 1;
+                self.kept.insert(made.kid().to_string());
+                let standby = keyring::KeyringKey::new(&made, keyring::KeyState::Standby, keyring::Origin::Made, at);
+                let changed = match promotes {
+                    true => rotation::promote(&keyring, standby, at),
+                    false => rotation::with_standby(&keyring, standby),
+                };
+                self.put_keyring(&changed, Some(&replaces))?;
+            }
+            Action::Acknowledge { ack, replaces } => {
+                let found = self.acks.get(&ack.node).map(|(_, version)| version.to_string());
+                assert_eq!(found, replaces, "evidence of one node is written by that node only");
+                let version = self.acks.get(&ack.node).map_or(0, |(_, version)| version + 1);
+                self.acks.insert(ack.node.clone(), (*ack, version));
+            }
+            Action::RememberKeyring { bytes, .. } => node.applied = Some(bytes),
+            Action::ReplaceVerifyingKeys { pem, .. } | Action::WriteVerifyingKeys { pem, .. } => {
+                node.verifying = PublicKey::read_all(pem.as_bytes()).expect("keys");
+                let signing = node.signing.as_ref().expect("a signing key");
+                assert!(node.verifying.contains(signing) || node.never_started, "a key signs that is not accepted");
+            }
+            Action::ReplaceSigningKey { kid, .. } => {
+                assert!(self.kept.contains(&kid), "nobody has the private half of {kid}");
+                let known = more_keys().into_iter().chain((0..3).map(key)).find(|key| key.kid().as_str() == kid);
+                node.signing = known;
+                let signing = node.signing.as_ref().expect("a known key");
+                assert!(node.verifying.contains(signing), "a key signs that is not accepted");
+            }
+            Action::CreateBucket { .. } => {
+                self.bucket = Some(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
+            }
+            Action::SetPublicAccessBlock { block, .. } => {
+                self.bucket.as_mut().expect("a bucket").public_access_block = Probe::Present(block);
+            }
+            Action::SetBucketPolicy { policy, .. } => {
+                self.bucket.as_mut().expect("a bucket").policy = Probe::Present(policy);
+            }
+            Action::Publish { key, body, replaces, .. } => {
+                let found = self.objects.get(&key).map(|body| Digest::of(body).to_string());
+                if found != replaces {
+                    return Err(Conflict);
+                }
+                self.objects.insert(key, body);
+            }
+            Action::SaveLastGood { manifest, .. } => node.last_good = Some(manifest),
+            Action::BeginChange(change) => (node.change, node.begun_at) = (Some(change), now),
+            Action::ReplaceManifest { text, expected, .. } => {
+                let found = node.manifest.as_ref().map(|text| Digest::of(text.as_bytes())).expect("a manifest");
+                assert_eq!(expected, ExpectedFile::Unchanged(found));
+                node.manifest = Some(text);
+                node.written_at = now;
+                node.stop(now, RESTART);
+            }
+            Action::ConfirmChange => (node.change, node.refused) = (None, None),
+            Action::PersistToKubeadm { text, .. } => self.kubeadm_config = text,
+            Action::RememberProven { proven, .. } => node.proven = Some(proven),
+            Action::ForgetProven(_) => node.proven = None,
+            Action::ForgetChange => node.change = None,
+            Action::RefuseChange(refused) => node.refused = Some(refused),
+            other => panic!("{other} in a fleet"),
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    pub fn stop(&mut self, now: Timestamp, seconds: i64) {
+        self.process = None;
+        self.starts_at = Some(now.checked_add(SignedDuration::from_secs(seconds)).expect("a time"));
+    }
+
+    fn start(&mut self, now: Timestamp) {
+        self.starts_at = None;
+        let Some(text) = &self.manifest else { return };
+        let manifest = Manifest::parse(text.as_bytes()).expect("a manifest");
+        self.never_started = false;
+        self.restarts += 1;
+        self.process = (self.starts_with)(&manifest).then(|| Process {
+            started_at: now,
+            issuers: manifest.issuers().to_vec(),
+            signing: self.signing.clone().expect("a signing key"),
+            verifying: self.verifying.clone(),
+        });
+    }
+}
