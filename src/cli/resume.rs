@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
@@ -36,8 +35,7 @@ impl Resume {
     }
 
     async fn release(&self, mut irsad: Irsad, node: &str) -> anyhow::Result<ExitCode> {
-        let shared = irsad.look_at_all_nodes().await?;
-        let stored = shared.keyring.present().context("there is no keyring yet (nothing changed); see irsad status")?;
+        let (stored, shared) = irsad.newest_keyring().await?;
         let effect = request::release_effect(&stored.keyring, node, &shared.acks)?;
         if !self.ask.confirm(&effect)? {
             return Ok(ExitCode::FAILURE);

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
@@ -51,8 +50,7 @@ impl Revoke {
         self.ask.check()?;
         global.init_logging()?;
         let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
-        let shared = irsad.look_at_all_nodes().await?;
-        let stored = shared.keyring.present().context("there is no keyring yet (nothing changed); see irsad status")?;
+        let (stored, shared) = irsad.newest_keyring().await?;
         let (how, policy) = (self.level.into(), irsad.desired().policy());
         let key = request::named(&stored.keyring, &self.kid)?;
         let effect = request::revoke_effect(&stored.keyring, key, how, &shared.acks, &policy, Timestamp::now())?;

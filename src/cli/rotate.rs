@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 
@@ -23,8 +22,7 @@ impl Rotate {
         self.ask.check()?;
         global.init_logging()?;
         let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
-        let shared = irsad.look_at_all_nodes().await?;
-        let stored = shared.keyring.present().context("there is no keyring yet (nothing changed); see irsad status")?;
+        let (stored, shared) = irsad.newest_keyring().await?;
         let now = Timestamp::now();
         request::rotate(&stored.keyring, now)?;
         let effect = request::rotate_effect(&stored.keyring, &shared.acks, &irsad.desired().policy(), now);

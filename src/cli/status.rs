@@ -170,7 +170,7 @@ fn role(report: &Report) -> String {
         (Role::Alone, _) => "alone: works from the keys on its disk".to_owned(),
         (Role::Leader, _) => "leader: publishes, keeps the provider and moves the keys on".to_owned(),
         (Role::Follower, Some(leader)) => format!("follower, {leader} leads"),
-        (Role::Follower, None) => "follower, nobody leads".to_owned(),
+        (Role::Follower, None) => "follower, no leader is known".to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     model::{
         keyring::Keyring,
         memory,
-        plan::{self, Action, Shared, SharedFacts},
+        plan::{self, Action, Shared, SharedFacts, StoredKeyring},
         probe::Probe,
         report::waits,
         request, rotation,
@@ -38,38 +38,32 @@ pub struct Rebuilt {
 }
 
 impl Irsad {
-    /// What is known of all control-plane nodes now.
+    /// The newest keyring, which continues what this node has followed, and what is known of all control-plane nodes.
     ///
     /// # Errors
-    /// It could not be asked for. Nothing was changed.
-    pub async fn look_at_all_nodes(&mut self) -> anyhow::Result<SharedFacts> {
-        match self.look().await.0.shared {
-            Shared::Seen(shared) => Ok(*shared),
-            Shared::Nothing => {
-                bail!("no kube-apiserver runs here, and the keyring is kept in the cluster (nothing changed)")
-            }
-            Shared::Unknown(why) => bail!("cannot read the keyring (nothing changed): {}", waits(&why)),
-        }
+    /// There is none, it cannot be read, or it went back in time: the other nodes would refuse a change of it. Nothing was changed.
+    pub async fn newest_keyring(&mut self) -> anyhow::Result<(StoredKeyring, SharedFacts)> {
+        let shared = self.look_at_all_nodes().await?;
+        let stored = plan::followed(&shared).map_err(|why| anyhow!(refusal(&why)))?.clone();
+        Ok((stored, shared))
     }
 
     /// Writes what `change` makes of the newest keyring as the next generation. Where somebody else writes first, `change` is asked
     /// again, with what they wrote.
     ///
     /// # Errors
-    /// The keyring is not there, not to be read or not the one that this node has followed; `change` refuses; the store does. Nothing was
-    /// changed then.
+    /// As [`Irsad::newest_keyring`]; `change` refuses; the store does. Nothing was changed then.
     pub async fn change_keyring(
         &mut self,
         change: impl Fn(&Keyring, Timestamp) -> anyhow::Result<Keyring>,
     ) -> anyhow::Result<Keyring> {
         for _ in 0..ATTEMPTS {
-            let shared = self.look_at_all_nodes().await?;
-            let stored = plan::followed(&shared).map_err(|why| anyhow!("{} (nothing changed)", waits(&why)))?;
+            let (stored, _) = self.newest_keyring().await?;
             let changed = change(&stored.keyring, Timestamp::now())?;
             if changed == stored.keyring {
                 return Ok(changed);
             }
-            let next = Keyring { generation: stored.keyring.generation, ..changed }.next(&stored.bytes);
+            let next = changed.next(&stored.bytes);
             let what = rotation::difference(&stored.keyring, &next);
             if self.write(&next, Some(stored.version.clone()), what).await? {
                 return Ok(next);
@@ -94,6 +88,9 @@ impl Irsad {
         let (stored, replaces) = match &shared.keyring {
             Probe::Present(stored) => (Some(stored.keyring.clone()), Some(stored.version.clone())),
             Probe::Absent => (None, None),
+            Probe::Unknown(why) if shared.damage.is_some() => {
+                bail!("{why} (nothing changed); take it out of its store, keep a copy, and run irsad rebuild again")
+            }
             Probe::Unknown(why) => bail!("cannot read the keyring (nothing changed): {}", waits(why)),
         };
         let kept = self.kept_private_keys().await?;
@@ -126,6 +123,16 @@ impl Irsad {
         Ok(())
     }
 
+    async fn look_at_all_nodes(&mut self) -> anyhow::Result<SharedFacts> {
+        match self.look().await.0.shared {
+            Shared::Seen(shared) => Ok(*shared),
+            Shared::Nothing => {
+                bail!("no kube-apiserver runs here, and the keyring is kept in the cluster (nothing changed)")
+            }
+            Shared::Unknown(why) => bail!("cannot read the keyring (nothing changed): {}", waits(&why)),
+        }
+    }
+
     /// Whether it was written; not where somebody else wrote first.
     async fn write(&mut self, keyring: &Keyring, replaces: Option<String>, what: String) -> anyhow::Result<bool> {
         let action = Action::WriteKeyring { keyring: Box::new(keyring.clone()), replaces, what };
@@ -142,4 +149,9 @@ impl Irsad {
         let place = self.world.keyring(api.as_ref()).await.map_err(|why| anyhow!("{}", waits(&why)))?;
         Ok(place.store.list(&place.key("keys/")).await?)
     }
+}
+
+/// Why a keyring is not changed; what is only waited for does not say that nothing was.
+fn refusal(why: &str) -> String {
+    if why.starts_with("for ") { format!("{} (nothing changed)", waits(why)) } else { why.to_owned() }
 }

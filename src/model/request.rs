@@ -19,7 +19,7 @@ const SHORTEST_BEGINNING: usize = 6;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RequestError {
     /// It is on its way.
-    #[error("another signing key is wanted since {0} already (nothing changed); irsad status says what it waits for")]
+    #[error("another signing key is wanted since {} already (nothing changed); irsad status says what it waits for", minute(*.0))]
     Wanted(Timestamp),
     /// There is nothing to release.
     #[error("no kube-apiserver is being changed (nothing changed)")]
@@ -291,7 +291,9 @@ pub fn rebuild_effect(rebuilt: &Keyring, stored: Option<&Keyring>, acks: &[Ack])
             silent.join(", ")
         ));
     }
-    if rebuilt.standby().is_none() {
+    let stood_by = |key: &KeyringKey| key.history.last().is_some_and(|phase| phase.state == KeyState::Standby);
+    if rebuilt.standby().is_none() && rebuilt.keys.iter().any(|key| key.state == KeyState::VerifyOnly && stood_by(key))
+    {
         effect.push(
             "the private half of the standby key is lost with the store: another key is made and stands by".to_owned(),
         );

@@ -17,6 +17,7 @@ mod lease;
 mod outsider;
 mod quickstart;
 mod refusals;
+mod requests;
 mod restore;
 mod sealing;
 mod service;

@@ -34,7 +34,8 @@ pub(super) fn tables(keyring: &KeyringReport, now: Timestamp) -> String {
     let keys: Vec<Vec<String>> = std::iter::once(heading.map(str::to_owned).to_vec()).chain(lines).collect();
     let failures = keyring.members.iter().filter_map(failure);
     let failures: String = failures.map(|failure| format!("{failure}\n")).collect();
-    format!("\n{}{failures}\n{}", output::columns(&members), output::columns(&keys))
+    let members = if keyring.members.is_empty() { String::new() } else { format!("\n{}", output::columns(&members)) };
+    format!("{members}{failures}\n{}", output::columns(&keys))
 }
 
 fn member(member: &MemberReport, now: Timestamp) -> Vec<String> {

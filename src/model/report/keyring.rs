@@ -171,7 +171,10 @@ fn rollout(keyring: &Keyring, held: &Rollout, acks: &[Ack], now: Timestamp) -> R
             (format!("frozen, its change was taken back: {failure}"), Some(here))
         }
         Some(ack) if is_late => (
-            format!("does not come to an end; irsad of {holder} last reported at {}", ack.at),
+            format!(
+                "does not come to an end; irsad of {holder} last reported at {}",
+                ack.at.strftime("%Y-%m-%d %H:%M UTC")
+            ),
             Some(format!("look at {holder} first: systemctl status irsad; then, {here}")),
         ),
         Some(ack) => {
@@ -258,7 +261,7 @@ mod tests {
             (
                 0,
                 Some(ack("n2", &["k1"], None)),
-                "does not come to an end; irsad of n2 last reported at 1970-01-12T13:45:40Z",
+                "does not come to an end; irsad of n2 last reported at 1970-01-12 13:45 UTC",
                 Some(look),
             ),
         ] {

@@ -198,6 +198,16 @@ fn each_thing_that_makes_a_node_refuse_the_tokens_of_another_is_named_with_its_c
 }
 
 #[test]
+fn nothing_is_said_to_hold_before_any_node_has_reported() {
+    assert_eq!(
+        broken(&World { acks: Vec::new(), ..world() }),
+        [
+            "skipped: every kube-apiserver accepts what every other one signs: no irsad has reported from a kube-apiserver that runs yet"
+        ]
+    );
+}
+
+#[test]
 fn rollout_that_goes_on_is_no_failure_and_a_frozen_one_says_the_command() {
     let mut world = world();
     world.keyring.rotate_since = Some(at(0));
