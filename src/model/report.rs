@@ -66,7 +66,7 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
-    /// It works from the keys on its disk: there is no keyring, or none could be read.
+    /// It works from the keys on its disk: nothing runs yet that could have a keyring.
     Alone,
     /// It publishes, keeps the provider and moves the keys on.
     Leader,
@@ -164,7 +164,8 @@ pub fn report(
     let health = health(plan, history);
     let (role, leader, keyring) = match &facts.shared {
         Shared::Seen(shared) => of_all_nodes(shared, &desired.policy(), now),
-        Shared::Nothing | Shared::Unknown(_) => (Role::Alone, None, None),
+        Shared::Nothing => (Role::Alone, None, None),
+        Shared::Unknown(_) => (Role::Follower, None, None),
     };
     Report {
         version: Version1,

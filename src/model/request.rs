@@ -160,8 +160,8 @@ pub fn revoke_effect(
         (KeyState::Signing, Revoke::Now) => {
             effect.extend(replacement(&changed, acks, policy, now));
             effect.push(format!(
-                "from that moment on outsiders refuse every token of {kid}, and so does each kube-apiserver from its restart on: pods fail \
-                 until they have new tokens; restart them, those that use AWS first"
+                "from that moment on outsiders refuse every token of {kid}, and so does each kube-apiserver from its restart on, those that \
+                 other nodes still sign with it included: pods fail until they have new tokens; restart them, those that use AWS first"
             ));
             effect.push(format!("an outsider that keeps the published keys, as AWS STS does, goes on accepting {kid} until it fetches them again"));
         }
