@@ -1,25 +1,30 @@
 # Somebody who watches the cluster from the first minute to the last. Sourced in a bench.
 #
-#   witness_start NODE                 begins to mint tokens, to present all that are alive, and to count starts of kube-apiserver
-#   witness_has_seen_tokens NODE N     are N tokens known to it? Wait for it before the change that is tested
+#   witness_start NODE...              begins to mint tokens at these nodes, to present all that are alive to each, and to count starts
+#                                      of kube-apiserver. The first has joined; others may do so later
+#   witness_knows TOKEN...             presents these, of real pods, in every round too
+#   witness_has_seen_tokens N          are N tokens known to it? Wait for it before the change that is tested
 #   witness_stop [ISSUER]              ends it; fails unless every answered request accepted its token and forged ones were refused.
 #                                      Tokens of ISSUER may have been refused: where that is the point of the test
 #   witnessed FILTER                   prints what a jq filter finds in its report
-#   api_server_restarts                prints how often kube-apiserver was started since witness_start, the first process not counted
+#   api_server_restarts [NODE]         prints how often kube-apiserver of NODE, n1 unless given, was started since witness_start, the
+#                                      first process not counted
 #
 # See witness.py for what is asked and what counts as refused.
 
 witness_start() {
-    local root
+    local root node servers=()
     root=$(node_root "$1")
+    for node in "$@"; do servers+=("--server=$node=https://$(node_address "$node"):6443"); done
     rm -f "$IRSAD_LOGS/witness.json"
-    "$IRSAD_TEST_PYTHON" "${BASH_SOURCE[0]%/*}/witness.py" --kubeconfig "$root/etc/kubernetes/admin.conf" \
-        --server "https://$(node_address "$1"):6443" --aws-ca "$IRSAD_BENCH/aws/ca.pem" --issuer "$AWS_ISSUER" \
+    "$IRSAD_TEST_PYTHON" "${BASH_SOURCE[0]%/*}/witness.py" --kubeconfig "$root/etc/kubernetes/admin.conf" "${servers[@]}" \
+        --aws-ca "$IRSAD_BENCH/aws/ca.pem" --issuer "$AWS_ISSUER" --bench "$IRSAD_BENCH_NAME" --pod-tokens "$IRSAD_BENCH/pod-tokens" \
         --report "$IRSAD_LOGS/witness.json" >"$IRSAD_LOGS/witness.log" 2>&1 &
     witness=$!
     wait_for 60 witness_has_seen_tokens 3
 }
 
+witness_knows() { printf '%s\n' "$@" >>"$IRSAD_BENCH/pod-tokens"; }
 witnessed() { jq -r "$1" "$IRSAD_LOGS/witness.json" 2>/dev/null; }
 witness_has_accepted() { (($(witnessed .accepted || echo 0) >= $1)); }
 witness_has_seen_tokens() { (($(witnessed .minted || echo 0) >= $1)); }
@@ -36,4 +41,4 @@ witness_stop() {
     (($(witnessed .forged_refused) > 0)) || fail "the witness saw too little: $(witnessed .)"
 }
 
-api_server_restarts() { witnessed '(.starts | length) - 1'; }
+api_server_restarts() { witnessed "(.starts.${1-n1} | length) - 1"; }
