@@ -3,8 +3,13 @@
 #   irsad_install NODE                 installs the package under test, as an administrator would
 #   irsad_configure NODE [LINE...]     writes /etc/irsad/irsad.yaml: the three lines of the README, then each LINE
 #   irsad_enable NODE                  systemctl enable --now irsad, without waiting for READY
+#   irsad_everywhere [LINE...]         all three, on every node
 #   irsad_status NODE                  prints the status line of systemctl status irsad
 #   irsad_says NODE PATTERN            does the status line match this extended regular expression?
+#   all_say PATTERN                    do those of all nodes?
+#   all_are_ok                         are all nodes content with what their API server signs?
+#   irsad_rotates NODE                 irsad rotate there, and every node looks at once
+#   all_sign_anew KID                  does every API server sign with the same key, and not with KID?
 #   irsad_verifies NODE                irsad verify holds every check; asked again, because one answer of AWS may be late on a busy machine
 #   irsad_journal NODE                 prints what irsad logged, all boots
 #   irsad_actions NODE                 prints the names of what irsad did, all boots, one a line
@@ -38,8 +43,37 @@ irsad_enable() {
     in_node "$1" systemctl start --no-block irsad.service
 }
 
+irsad_everywhere() {
+    local node
+    for node in $(nodes); do
+        irsad_install "$node"
+        irsad_configure "$node" "$@"
+    done
+    for node in $(nodes); do irsad_enable "$node"; done
+}
+
 irsad_status() { in_node "$1" systemctl show irsad.service --property StatusText --value; }
 irsad_says() { grep -Eq -e "$2" <<<"$(irsad_status "$1")"; }
+all_say() {
+    local node
+    for node in $(nodes); do irsad_says "$node" "$1" || return 1; done
+}
+
+all_are_ok() { all_say "^ok: kube-apiserver signs as $AWS_ISSUER with key"; }
+
+irsad_rotates() {
+    local node
+    in_node "$1" irsad rotate --yes
+    # Those that are content look once a minute.
+    for node in $(nodes); do in_node "$node" systemctl reload irsad.service; done
+}
+
+all_sign_anew() {
+    local kid node
+    kid=$(signing_kid n1) && [[ $kid != "$1" ]] || return 1
+    for node in $(nodes); do [[ $(signing_kid "$node") == "$kid" ]] || return 1; done
+}
+
 irsad_verifies() { wait_for 30 in_node "$1" irsad verify; }
 irsad_journal() { in_node "$1" journalctl --unit irsad.service --no-pager -o short-precise; }
 irsad_actions() { in_node "$1" journalctl --unit irsad.service --no-pager -o json | jq -r '.IRSAD_ACTION // empty'; }

@@ -11,6 +11,9 @@
 #   api_server_flags NODE NAME         values of one flag of the running process, one a line
 #   pod_token NODE NAME                starts a real pod with a token for sts.amazonaws.com (host network, projected volume) and
 #                                      prints the token that kubelet wrote for it
+#   pod_own_token NODE NAME            prints the token with which that pod would ask the API server
+#   signing_kid NODE                   prints the key id of a token that NODE's API server signs now
+#   persisted_issuers                  prints the issuers that kubeadm-config has for nodes that join
 #   claim TOKEN NAME                   prints one claim
 #
 # QUICK_RESTARTS=1 (default) gives kube-apiserver 2 s to end instead of 30: then a restart takes 17 s instead of 42.
@@ -159,6 +162,24 @@ pod_token() {
     wait_for 60 pod_runs "$2"
     # kubelet mounted it before it started the pod, which sees the same file.
     in_node "$1" cat "/var/lib/kubelet/pods/$uid/volumes/kubernetes.io~projected/aws-iam-token/token"
+}
+
+pod_own_token() {
+    local uid
+    uid=$(kubectl get pod "$2" -o 'jsonpath={.metadata.uid}')
+    in_node "$1" sh -c "cat /var/lib/kubelet/pods/$uid/volumes/kubernetes.io~projected/kube-api-access-*/token"
+}
+
+signing_kid() {
+    local token
+    # There may be no answer just now.
+    token=$(kubectl --server "https://$(node_address "$1"):6443" create token default) || return 1
+    "$IRSAD_TEST_PYTHON" -c 'import jwt, sys; print(jwt.get_unverified_header(sys.argv[1])["kid"])' "$token"
+}
+
+persisted_issuers() {
+    kubectl -n kube-system get configmap kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}' |
+        sed -n '/- name: service-account-issuer$/{n;s/^ *value: //p}' | xargs
 }
 
 claim() {

@@ -23,14 +23,21 @@ trap 'echo "not ok: line ${BASH_LINENO[-2]:-$LINENO} of ${0##*/}: ${FUNCNAME[0]:
 . "${BASH_SOURCE[0]%/*}/witness.sh"
 set -x
 
-# One node with a kubeadm cluster in the AWS of this bench: where most tests begin. Each LINE is as kubeadm_init's.
-cluster_of_one() {
+# A kubeadm cluster of COUNT control-plane nodes in the AWS of this bench. Each LINE is as kubeadm_init's.
+cluster_of() {
+    local count=$1 node
     aws_start
-    node_create n1 "${NODE_SIZE-}"
-    node_trusts_aws n1
-    node_boot n1
-    kubeadm_init n1 "$@"
+    for ((node = 1; node <= count; node++)); do
+        node_create "n$node" "${NODE_SIZE-}"
+        node_trusts_aws "n$node"
+        node_boot "n$node"
+    done
+    kubeadm_init n1 "${@:2}"
+    for ((node = 2; node <= count; node++)); do kubeadm_join "n$node"; done
 }
+
+# Where most tests begin.
+cluster_of_one() { cluster_of 1 "$@"; }
 
 # The same, then the package with the README's configuration and each LINE of it, until irsad is content. The witness watches from
 # before the package on.

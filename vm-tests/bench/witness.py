@@ -4,8 +4,8 @@
     witness.py --kubeconfig ADMIN --server NODE=URL... --aws-ca FILE --issuer URL --bench NAME --pod-tokens FILE --report FILE
 
 Every second, until SIGTERM, at each server: mints a token, presents the newest and the oldest tokens of all servers, a random choice
-of those between and the tokens of pods, one a line of FILE, as a bearer (SelfSubjectReview, no client certificate), presents one with
-a broken signature, and verifies from outside its own newest and any older token that carries --issuer. Five times a second looks
+of those between and pods' own tokens as a bearer (SelfSubjectReview, no client certificate), presents one with a broken signature, and
+verifies from outside the newest, any older and the pods' tokens for AWS that carry --issuer. FILE has tokens of pods, one a line. Five times a second looks
 which kube-apiserver processes run on the nodes of bench NAME, by pid and start time.
 
 Refused is a token that was answered with 401, or that the outsider refuses while it gets answers. A 403 or 5xx is the answer of
@@ -127,8 +127,7 @@ class Report:
             return is_new
 
     def refuse(self, who, token, why):
-        claims = jwt.decode(token, options={"verify_signature": False})
-        now = time.time()
+        claims, now = claims_of(token), time.time()
         at = time.strftime("%T", time.gmtime(now))
         kid = jwt.get_unverified_header(token)["kid"]
         with self.lock:
@@ -162,7 +161,7 @@ class Witness:
         token = self.api.mint()
         self.tokens.append(token)
         self.report.count("minted")
-        self.report.add_once(self.report.seen["issuers"], issuer_of(token))
+        self.report.add_once(self.report.seen["issuers"], claims_of(token)["iss"])
 
     def show_outside(self, token):
         issuer = self.given.issuer
@@ -189,15 +188,20 @@ class Witness:
 
     def choose(self):
         """The newest of every server, the oldest, some of those between, and those of pods."""
-        servers, pods = len(self.given.server), pathlib.Path(self.given.pod_tokens)
+        servers = len(self.given.server)
         tokens = list(self.tokens)
         between = tokens[1 : -2 * servers]
         chosen = tokens[:1] + random.sample(between, min(len(between), PRESENTED // servers)) + tokens[1:][-2 * servers :]
-        return chosen + (pods.read_text().split() if pods.exists() else [])
+        return chosen + [token for token in self.pods() if AUDIENCES[0] not in claims_of(token)["aud"]]
 
     def choose_outside(self):
-        ours = [token for token in self.tokens if issuer_of(token) == self.given.issuer]
-        return ours[-1:] + random.sample(ours, min(len(ours), 1))
+        ours = [token for token in self.tokens if claims_of(token)["iss"] == self.given.issuer]
+        pods = [token for token in self.pods() if AUDIENCES[0] in claims_of(token)["aud"]]
+        return ours[-1:] + random.sample(ours, min(len(ours), 1)) + [token for token in pods if claims_of(token)["iss"] == self.given.issuer]
+
+    def pods(self):
+        path = pathlib.Path(self.given.pod_tokens)
+        return path.read_text().split() if path.exists() else []
 
     def round(self):
         steps = [self.mint]
@@ -224,8 +228,8 @@ class Witness:
             stop.wait(1)
 
 
-def issuer_of(token):
-    return jwt.decode(token, options={"verify_signature": False})["iss"]
+def claims_of(token):
+    return jwt.decode(token, options={"verify_signature": False})
 
 
 def look_for_starts(bench, report):

@@ -2,11 +2,12 @@
 #
 #   witness_start NODE...              begins to mint tokens at these nodes, to present all that are alive to each, and to count starts
 #                                      of kube-apiserver. The first has joined; others may do so later
-#   witness_knows TOKEN...             presents these, of real pods, in every round too
+#   witness_knows_pods NODE...         starts a pod on each NODE; its tokens, for AWS and its own, are presented in every round too
 #   witness_has_seen_tokens N          are N tokens known to it? Wait for it before the change that is tested
 #   witness_stop [ISSUER]              ends it; fails unless every answered request accepted its token and forged ones were refused.
 #                                      Tokens of ISSUER may have been refused: where that is the point of the test
 #   witnessed FILTER                   prints what a jq filter finds in its report
+#   witness_saw_one_down               fails unless at most one API server was down at any time
 #   api_server_restarts [NODE]         prints how often kube-apiserver of NODE, n1 unless given, was started since witness_start, the
 #                                      first process not counted
 #
@@ -24,7 +25,17 @@ witness_start() {
     wait_for 60 witness_has_seen_tokens 3
 }
 
-witness_knows() { printf '%s\n' "$@" >>"$IRSAD_BENCH/pod-tokens"; }
+witness_knows_pods() {
+    local node name for_aws own
+    for node in "$@"; do
+        name=witnessed-$node-$SECONDS
+        for_aws=$(pod_token "$node" "$name")
+        own=$(pod_own_token "$node" "$name")
+        # In one write: the witness reads at any time.
+        printf '%s\n' "$for_aws" "$own" >>"$IRSAD_BENCH/pod-tokens"
+    done
+}
+
 witnessed() { jq -r "$1" "$IRSAD_LOGS/witness.json" 2>/dev/null; }
 witness_has_accepted() { (($(witnessed .accepted || echo 0) >= $1)); }
 witness_has_seen_tokens() { (($(witnessed .minted || echo 0) >= $1)); }
@@ -41,4 +52,5 @@ witness_stop() {
     (($(witnessed .forged_refused) > 0)) || fail "the witness saw too little: $(witnessed .)"
 }
 
+witness_saw_one_down() { (($(witnessed .most_down) <= 1)) || fail "$(witnessed .most_down) API servers were down at once"; }
 api_server_restarts() { witnessed "(.starts.${1-n1} | length) - 1"; }
