@@ -206,6 +206,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it writes the next generation of the shared document, which one pass can do once.
+    pub fn writes_keyring(&self) -> bool {
+        matches!(self, Self::WriteKeyring { .. } | Self::AddStandby { .. } | Self::FoundKeyring { .. })
+    }
+
     /// One word for it, as the journal field `IRSAD_ACTION` has it.
     pub fn name(&self) -> &'static str {
         match self {

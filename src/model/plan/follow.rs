@@ -167,6 +167,10 @@ impl Follower<'_> {
         };
         match follow(self.followed.keyring(), here, self.now) {
             Follow::Settled => self.settle(evidence, plan),
+            // As leader, this node already writes in this pass: a second write would replace what is no longer there.
+            Follow::Take(_) | Follow::Release(_) if plan.actions.iter().any(Action::writes_keyring) => {
+                plan.next_check = plan.next_check.min(RESTART_INTERVAL);
+            }
             Follow::Wait(why) => {
                 plan.later.push(self.edit.replacement());
                 plan.look_closer |= self.followed.keyring().rollout.is_none();
@@ -239,6 +243,10 @@ impl Follower<'_> {
         let on_disk = node.verifying_keys.present().into_iter().flatten();
         let mut unknown_public = on_disk.filter(|key| keyring.key(key.kid().as_str()).is_none());
         match unknown {
+            Some(_) if plan.actions.iter().any(Action::writes_keyring) => {
+                plan.next_check = plan.next_check.min(RESTART_INTERVAL);
+                true
+            }
             Some(key) => {
                 let path = self.desired.signing_key.display();
                 plan.notices.push(format!(

@@ -215,6 +215,8 @@ impl Fleet {
             return true;
         }
         let plan = self.plan(number);
+        let writes = plan.actions.iter().filter(|action| action.writes_keyring()).count();
+        assert!(writes <= 1, "{} would write the keyring {writes} times, and be refused", self.nodes[number].name);
         for action in plan.actions.iter().take(most) {
             let done = self.carry_out(number, action);
             self.mint();
