@@ -216,8 +216,13 @@ fn drop_unneeded(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timest
     })
 }
 
-/// What no member has any more, neither in its files nor in its process, need not be remembered.
+/// What no member has any more, neither in its files nor in its process, need not be remembered. A node in the middle of a change
+/// may be about to write what it has read of an earlier keyring: a revoked key that was forgotten would then pass for one that a
+/// person has put there.
 fn forget(keyring: &Keyring, seen: Seen<'_>, _: &Policy, _: Timestamp) -> Option<Keyring> {
+    if keyring.rollout.is_some() {
+        return None;
+    }
     let is_gone = |key: &&KeyringKey| {
         matches!(key.state, KeyState::Retired | KeyState::Revoked)
             && every_member(keyring, seen, |ack| !ack.has(&key.kid))
