@@ -3,33 +3,29 @@
 //! Real are kube-apiserver, etcd, kubectl, and the certificates, keys, kubeconfigs and manifest, which kubeadm made. Kubelet is
 //! a stand-in (see [`kubelet`]). There is no kube-controller-manager, so service accounts do not come by themselves.
 
+mod control_plane;
 mod kubelet;
+mod process;
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{self, Output},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
+pub use control_plane::{KUBEADM_ISSUER, PROGRAMS, Result, kubeadm_within, programs};
+use control_plane::{OBJECTS, etcd, said};
 pub use kubelet::Start;
 use kubelet::{Kubelet, Record, Setup};
+use process::Kept;
 use tokio::{
     process::Command,
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, sleep},
 };
-
-/// What the bench returns: an error is a sentence for the person who reads the test's output.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// Names the folder of the programs, made by `tests/kubernetes/build`.
-pub const PROGRAMS: &str = "IRSAD_TEST_KUBERNETES";
-/// The issuer kubeadm gives to every cluster.
-pub const KUBEADM_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// What kubeadm 1.36.3 wrote for a node at 192.0.2.10:6443 with etcd beside it.
 const MANIFEST: &str = include_str!("../fixtures/kubeadm-1.36.3/default.yaml");
@@ -39,16 +35,12 @@ const TICK: Duration = Duration::from_millis(50);
 /// Each live node takes about 350 MiB and, while it starts, a whole core.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
-/// The folder of the programs; `None` when this machine has none and the test cannot run.
-pub fn programs() -> Option<PathBuf> {
-    env::var_os(PROGRAMS).filter(|folder| !folder.is_empty()).map(PathBuf::from)
-}
-
 /// A live node; everything it started ends when it is dropped, also when the test is killed.
 #[derive(Debug)]
 pub struct Node {
     // Dropped first: its processes write below the folder.
     kubelet: Kubelet,
+    _etcd: Kept,
     folder: tempfile::TempDir,
     programs: PathBuf,
     port: u16,
@@ -88,14 +80,14 @@ impl Node {
             .replace("6443", &port.to_string())
             .replace("127.0.0.1:2379", &format!("127.0.0.1:{etcd_port}"));
         fs::write(&manifest, text)?;
+        let etcd = etcd(folder.path(), &root, [etcd_port, peer_port])?;
         let kubelet = Kubelet::start(Setup {
             manifests: root.join("etc/kubernetes/manifests"),
             programs: programs.clone(),
             logs: folder.path().join("logs"),
-            etcd: etcd(folder.path(), &root.join("etc/kubernetes/pki/etcd"), etcd_port, peer_port),
             root,
         })?;
-        let node = Self { kubelet, folder, programs, port, _place: place };
+        let node = Self { kubelet, _etcd: etcd, folder, programs, port, _place: place };
         node.ready().await?;
         node.finish_as_kubeadm().await?;
         Ok(node)
@@ -124,6 +116,11 @@ impl Node {
     /// Every start of the API server so far; the first is that of [`Node::start`].
     pub fn starts(&self) -> Vec<Start> {
         self.kubelet.record().starts
+    }
+
+    /// The API server that runs now, by process id.
+    pub fn running(&self) -> Option<u32> {
+        self.kubelet.record().running
     }
 
     /// Every name that ever stood in the manifest folder, however short, and that kubelet would have taken for a pod.
@@ -158,9 +155,9 @@ impl Node {
         self.settled().await?;
         let until = Instant::now() + LIMIT;
         while Instant::now() < until {
-            let pid = self.kubelet.record().running;
+            let pid = self.running();
             // The same process before and after: an old one that is just ending may still answer.
-            if pid.is_some() && self.get("/readyz").await.is_ok() && self.kubelet.record().running == pid {
+            if pid.is_some() && self.get("/readyz").await.is_ok() && self.running() == pid {
                 return Ok(());
             }
             sleep(TICK).await;
@@ -264,17 +261,26 @@ impl Node {
     }
 }
 
-const OBJECTS: &str = "\
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: { name: 'kubeadm:cluster-admins' }
-roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin }
-subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'kubeadm:cluster-admins' }]
----
-{ apiVersion: v1, kind: ServiceAccount, metadata: { name: default, namespace: kube-system } }
----
-{ apiVersion: v1, kind: ServiceAccount, metadata: { name: default, namespace: default } }
-";
+/// Ports that nothing listens on, below the range from which the kernel gives ports to clients.
+///
+/// The API server must find its port free again after each restart, so a port of that range would not do.
+fn free_ports() -> Result<[u16; 3]> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let range = 20_000_u32..32_000;
+    let mut found = Vec::new();
+    for _ in range.clone() {
+        // Test processes side by side begin at different places.
+        let step = std::process::id().wrapping_mul(97) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(range.start + step % (range.end - range.start))?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            found.push(port);
+        }
+        if let [api_server, etcd, peer] = found[..] {
+            return Ok([api_server, etcd, peer]);
+        }
+    }
+    Err("no free port between 20000 and 32000".into())
+}
 
 /// Lets kubeadm make certificates, keys and kubeconfigs below the root folder.
 async fn kubeadm(programs: &Path, folder: &Path, port: u16) -> Result<()> {
@@ -301,228 +307,7 @@ async fn kubeadm(programs: &Path, folder: &Path, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// One member, with the certificates kubeadm made for it.
-fn etcd(folder: &Path, pki: &Path, port: u16, peer_port: u16) -> Vec<String> {
-    let (client, peer) = (format!("https://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
-    let pki = pki.display();
-    vec![
-        format!("--data-dir={}/etcd", folder.display()),
-        format!("--listen-client-urls={client}"),
-        format!("--advertise-client-urls={client}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--initial-cluster=default={peer}"),
-        format!("--cert-file={pki}/server.crt"),
-        format!("--key-file={pki}/server.key"),
-        format!("--trusted-ca-file={pki}/ca.crt"),
-        "--client-cert-auth=true".to_owned(),
-        // The data lives as long as the test.
-        "--unsafe-no-fsync=true".to_owned(),
-        "--heartbeat-interval=10".to_owned(),
-        "--election-timeout=100".to_owned(),
-    ]
-}
-
-/// Ports that nothing listens on, below the range from which the kernel gives ports to clients.
-///
-/// The API server must find its port free again after each restart, so a port of that range would not do.
-fn free_ports() -> Result<[u16; 3]> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let range = 20_000_u32..32_000;
-    let mut found = Vec::new();
-    for _ in range.clone() {
-        // Test processes side by side begin at different places.
-        let step = process::id().wrapping_mul(97) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(range.start + step % (range.end - range.start))?;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            found.push(port);
-        }
-        if let [api_server, etcd, peer] = found[..] {
-            return Ok([api_server, etcd, peer]);
-        }
-    }
-    Err("no free port between 20000 and 32000".into())
-}
-
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     Ok(fs::File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?)
-}
-
-/// Runs the real kubeadm with `root` as its whole file system, and any of its configurations: it writes where it is told to.
-pub fn kubeadm_within(root: &Path, arguments: &[&str]) -> Result<()> {
-    let programs = programs().ok_or_else(|| format!("{PROGRAMS} is not set"))?;
-    for folder in ["tmp", "etc/ssl/certs"] {
-        fs::create_dir_all(root.join(folder))?;
-    }
-    fs::copy(programs.join("kubeadm"), root.join("kubeadm"))?;
-    let script = "[ \"$(id -u)\" = 0 ] || set -- unshare --map-root-user \"$@\"; exec \"$@\"";
-    let mut command = process::Command::new("sh");
-    command.args(["-c", script, "sh", "chroot"]).arg(root).arg("/kubeadm").args(arguments);
-    let Output { status, stderr, .. } = command.output()?;
-    if status.success() { Ok(()) } else { Err(format!("{status}: {}", String::from_utf8_lossy(&stderr).trim()).into()) }
-}
-
-/// Runs a program to its end and returns what it printed; its error is what it said on stderr.
-async fn said(command: &mut Command) -> Result<String> {
-    let Output { status, stdout, stderr } = command.kill_on_drop(true).output().await?;
-    if status.success() {
-        return Ok(String::from_utf8(stdout)?);
-    }
-    Err(format!("{status}: {}", String::from_utf8_lossy(&stderr).trim()).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    use serde_json::Value;
-
-    use super::*;
-
-    /// A node, or `None` where the programs are missing: `tests/setup` names that at the end.
-    async fn node() -> Result<Option<Node>> {
-        if programs().is_none() {
-            crate::missing("Kubernetes programs", "make kubernetes builds them");
-            return Ok(None);
-        }
-        Node::start().await.map(Some)
-    }
-
-    /// Puts a manifest in place as a careful editor does: written elsewhere, then renamed.
-    fn replace(node: &Node, text: &str) -> Result<()> {
-        let staged = node.root().join("etc/kubernetes/.staged");
-        fs::write(&staged, text)?;
-        Ok(fs::rename(staged, node.manifest())?)
-    }
-
-    fn part(token: &str, index: usize) -> Result<Value> {
-        let part = token.split('.').nth(index).ok_or("a token has three parts")?;
-        Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part)?)?)
-    }
-
-    #[tokio::test]
-    async fn node_mints_tokens_it_accepts_and_serves_their_key() -> Result<()> {
-        let Some(node) = node().await? else {
-            return Ok(());
-        };
-        let token = node.mint(Some("sts.amazonaws.com")).await?;
-        assert_eq!(part(&token, 1)?["iss"], KUBEADM_ISSUER);
-        assert_eq!(part(&token, 1)?["aud"], serde_json::json!(["sts.amazonaws.com"]));
-        let jwks: Value = serde_json::from_str(&node.get("/openid/v1/jwks").await?)?;
-        assert_eq!(part(&token, 0)?["kid"], jwks["keys"][0]["kid"]);
-        assert!(!node.accepts(&token).await?, "a token for STS is none for the API");
-        assert!(node.accepts(&node.mint(None).await?).await?);
-        assert_eq!(node.starts().len(), 1);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn api_server_restarts_for_a_changed_pod_and_only_for_that() -> Result<()> {
-        let Some(node) = node().await? else {
-            return Ok(());
-        };
-        let before = fs::read_to_string(node.manifest())?;
-        replace(&node, &format!("# a comment\n{before}"))?;
-        node.settled().await?;
-        assert_eq!(node.starts().len(), 1, "a comment is not part of the pod");
-
-        let annotated = before.replace("  annotations:\n", "  annotations:\n    irsad/applied: \"1\"\n");
-        assert_ne!(annotated, before);
-        replace(&node, &annotated)?;
-        node.ready().await?;
-        let starts = node.starts();
-        assert_eq!(starts.len(), 2, "{starts:?}");
-        assert_eq!(starts[0].argv, starts[1].argv);
-        assert_ne!(starts[0].pid, starts[1].pid);
-        assert!(starts[0].at < starts[1].at);
-
-        let ours = "https://oidc.example.com";
-        let flag = "    - --service-account-issuer=";
-        replace(&node, &annotated.replace(flag, &format!("{flag}{ours}\n{flag}")))?;
-        node.ready().await?;
-        assert_eq!(node.starts().len(), 3);
-        let token = node.mint(None).await?;
-        assert_eq!(part(&token, 1)?["iss"], ours);
-        assert_eq!(part(&token, 1)?["aud"], serde_json::json!([ours, KUBEADM_ISSUER]));
-        assert_eq!(node.seen(), BTreeSet::from(["kube-apiserver.yaml".to_owned()]));
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn broken_missing_and_refused_manifests_stop_the_api_server_until_it_is_put_right() -> Result<()> {
-        let Some(node) = node().await? else {
-            return Ok(());
-        };
-        let before = fs::read_to_string(node.manifest())?;
-        let pid = node.starts()[0].pid;
-
-        // Torn: kubelet drops the pod at its next scan.
-        fs::write(node.manifest(), &before[..700])?;
-        node.settled().await?;
-        assert!(!Path::new(&format!("/proc/{pid}")).exists());
-        replace(&node, &before)?;
-        node.ready().await?;
-        assert_eq!(node.starts().len(), 2);
-
-        replace(&node, &before.replace("--service-account-issuer=", "--service-account-issuer=not a url:%%"))?;
-        node.failed(2).await?;
-        assert!(node.log().contains("was not a valid URL"), "{}", node.log());
-        assert!(node.get("/readyz").await.is_err());
-        replace(&node, &before)?;
-        node.ready().await?;
-        let starts = node.starts();
-        assert!(starts.len() >= 5, "the refused one is tried again with back-off: {starts:?}");
-
-        fs::remove_file(node.manifest())?;
-        node.settled().await?;
-        assert_eq!(node.kubelet.record().running, None);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn backup_beside_the_manifest_is_a_pod_that_takes_over_at_the_next_edit() -> Result<()> {
-        let Some(node) = node().await? else {
-            return Ok(());
-        };
-        let before = fs::read_to_string(node.manifest())?;
-        fs::write(node.root().join("etc/kubernetes/manifests/.hidden"), &before)?;
-        fs::write(node.root().join("etc/kubernetes/manifests/kube-apiserver.yaml.bak"), &before)?;
-        node.settled().await?;
-        assert_eq!(node.starts().len(), 1);
-        assert_eq!(
-            node.seen(),
-            BTreeSet::from(["kube-apiserver.yaml".to_owned(), "kube-apiserver.yaml.bak".to_owned()])
-        );
-        replace(&node, &before.replace("  labels:\n", "  labels:\n    edited: \"1\"\n"))?;
-        node.started(2).await?;
-        assert_eq!(node.starts()[1].file, "kube-apiserver.yaml.bak");
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn dropped_node_leaves_no_process_and_no_file() -> Result<()> {
-        let Some(node) = node().await? else {
-            return Ok(());
-        };
-        let (folder, pid) = (node.folder.path().to_owned(), node.starts()[0].pid);
-        drop(node);
-        assert!(!folder.exists());
-        assert!(!Path::new(&format!("/proc/{pid}")).exists());
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn file_that_is_not_mounted_is_not_there_for_the_api_server() -> Result<()> {
-        let Some(node) = node().await? else {
-            return Ok(());
-        };
-        fs::copy(node.root().join("etc/kubernetes/pki/sa.pub"), node.root().join("etc/kubernetes/elsewhere.pub"))?;
-        let flag = "--service-account-key-file=/etc/kubernetes/";
-        let text =
-            fs::read_to_string(node.manifest())?.replace(&format!("{flag}pki/sa.pub"), &format!("{flag}elsewhere.pub"));
-        replace(&node, &text)?;
-        node.failed(1).await?;
-        assert!(node.log().contains("elsewhere.pub: no such file or directory"), "{}", node.log());
-        Ok(())
-    }
 }

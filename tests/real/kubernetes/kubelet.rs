@@ -7,10 +7,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -22,6 +21,8 @@ use std::{
 use inotify::{Inotify, WatchMask};
 use serde_json::Value;
 
+use super::process::{end, spawn};
+
 /// How often the folder is read as a whole (kubelet's `fileCheckFrequency`, there 20 s).
 const SCAN_PERIOD: Duration = Duration::from_secs(1);
 /// How long a process may take to end after SIGTERM (the pod's grace period, there 30 s).
@@ -29,8 +30,6 @@ const GRACE: Duration = Duration::from_secs(1);
 /// First and longest wait before a process that ended by itself is started again (there 10 s and 5 min).
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 const TICK: Duration = Duration::from_millis(20);
-/// Ends a process together with the thread that started it, also when the test is killed.
-const SETPRIV: &str = "/usr/bin/setpriv";
 
 /// Where the stand-in finds what it runs.
 #[derive(Debug)]
@@ -39,12 +38,10 @@ pub struct Setup {
     pub manifests: PathBuf,
     /// What the pods' hostPath volumes are relative to.
     pub root: PathBuf,
-    /// The folder of kube-apiserver and etcd.
+    /// The folder of kube-apiserver.
     pub programs: PathBuf,
-    /// Where every process writes its log: `etcd.log`, then `kube-apiserver-1.log` and on.
+    /// Where API servers write their logs: `kube-apiserver-1.log` and on.
     pub logs: PathBuf,
-    /// Arguments of the etcd that runs as long as the stand-in does.
-    pub etcd: Vec<String>,
 }
 
 /// One start of an API server.
@@ -86,25 +83,17 @@ pub struct Kubelet {
 }
 
 impl Kubelet {
-    /// Starts etcd, and the API server as soon as the folder holds one.
+    /// Starts the API server as soon as the folder holds one.
     ///
     /// # Errors
-    /// When the folder cannot be watched; then nothing runs. That etcd or the API server does not start shows in the record and the logs.
+    /// When the folder cannot be watched; then nothing runs. That the API server does not start shows in the record and the logs.
     pub fn start(setup: Setup) -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let mask =
             WatchMask::CREATE | WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVED_FROM;
         inotify.watches().add(&setup.manifests, mask)?;
         let (record, stop) = (Arc::default(), Arc::default());
-        let node = Node {
-            setup,
-            inotify,
-            record: Arc::clone(&record),
-            pods: Vec::new(),
-            running: None,
-            hold: None,
-            etcd: None,
-        };
+        let node = Node { setup, inotify, record: Arc::clone(&record), pods: Vec::new(), running: None, hold: None };
         let stopped = Arc::clone(&stop);
         let thread = Some(thread::spawn(move || node.run(&stopped)));
         Ok(Self { record, stop, thread })
@@ -216,12 +205,10 @@ struct Node {
     pods: Vec<Pod>,
     running: Option<Running>,
     hold: Option<Hold>,
-    etcd: Option<Child>,
 }
 
 impl Node {
     fn run(mut self, stop: &AtomicBool) {
-        self.etcd = spawn(&self.setup.programs.join("etcd"), &self.setup.etcd, &self.setup.logs.join("etcd.log")).ok();
         let mut next_scan = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             self.read_events();
@@ -234,10 +221,8 @@ impl Node {
             lock(&self.record).scans += u64::from(scan);
             thread::sleep(TICK);
         }
-        let api_server = self.running.take().map(|running| running.process);
-        // Nobody looks at their data again, so no grace.
-        for process in api_server.into_iter().chain(self.etcd.take()) {
-            end(process, Duration::ZERO);
+        if let Some(running) = self.running.take() {
+            end(running.process, Duration::ZERO);
         }
     }
 
@@ -312,33 +297,6 @@ impl Node {
         record.running = None;
         record.failures += 1;
     }
-}
-
-fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Child> {
-    let log = File::options().create(true).append(true).open(log)?;
-    let mut command = if Path::new(SETPRIV).exists() {
-        let mut command = Command::new(SETPRIV);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
-    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
-}
-
-/// Asks a process to end, waits, then ends it.
-fn end(mut process: Child, grace: Duration) {
-    let until = Instant::now() + grace;
-    if !grace.is_zero() {
-        // The shell's own `kill`: a small machine may lack the program. A process that is gone already is fine.
-        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", process.id())]).stderr(Stdio::null()).status();
-    }
-    while Instant::now() < until && matches!(process.try_wait(), Ok(None)) {
-        thread::sleep(TICK);
-    }
-    // An error means that it has ended and was waited for.
-    let _ = process.kill();
-    let _ = process.wait();
 }
 
 /// The record stays readable when the thread has panicked.
