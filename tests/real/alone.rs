@@ -42,8 +42,15 @@ pub fn credentials() -> Vec<(&'static str, String)> {
 
 /// Runs the named test of this binary again with `environment` and nothing else, and fails as it does.
 pub fn run(name: &str, environment: &[(&str, String)]) {
-    let mut test = Command::new(env::current_exe().expect("the test binary"));
-    test.args([name, "--exact", "--nocapture", "--test-threads=1"]).env_clear().env(MARK, "1");
+    run_by(&[], name, environment);
+}
+
+/// The same through a program that starts it.
+pub fn run_by(program: &[&str], name: &str, environment: &[(&str, String)]) {
+    let binary = env::current_exe().expect("the test binary").display().to_string();
+    let words = [program, &[&binary, name, "--exact", "--nocapture", "--test-threads=1"]].concat();
+    let mut test = Command::new(words[0]);
+    test.args(&words[1..]).env_clear().env(MARK, "1");
     let output =
         test.envs(environment.iter().map(|(name, value)| (name, value))).output().expect("the test runs again");
     let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();

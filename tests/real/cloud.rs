@@ -16,7 +16,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -34,18 +37,24 @@ pub const INSTANCE_REGION: &str = "eu-west-1";
 /// A cloud for one test. Ends with it; a broken rule (a call without the expected owner, a write without a condition)
 /// fails the test then.
 pub struct Cloud {
+    door: Door,
+    folder: TempDir,
+}
+
+/// One way into a cloud, for a client that can be cut off by itself. Ends when dropped.
+pub struct Door {
     shared: Arc<Shared>,
     address: SocketAddr,
-    folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the proxy's connections share.
+/// What the connections of one door share, and with those of others.
 struct Shared {
     moto: SocketAddr,
-    authority: Authority,
-    state: Mutex<State>,
+    authority: Arc<Authority>,
+    state: Arc<Mutex<State>>,
+    is_cut: AtomicBool,
 }
 
 /// What the proxy knows beside moto.
@@ -62,6 +71,10 @@ struct State {
 }
 
 impl Shared {
+    fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test thread panics while it holds the state")
     }
@@ -78,21 +91,22 @@ impl Cloud {
             }
         };
         let folder = TempDir::new().expect("a temporary folder");
-        let authority = Authority::new();
+        let authority = Arc::new(Authority::new());
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).expect("the CA is written");
-        let shared = Arc::new(Shared { moto, authority, state: Mutex::default() });
-        let (stop, stopped) = oneshot::channel();
-        let (listener, address) = server::listen();
-        let thread = thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || server::run(listener, shared, stopped)
-        });
-        Some(Self { shared, address, folder, stop: Some(stop), thread: Some(thread) })
+        let door = Door::open(Shared { moto, authority, state: Arc::default(), is_cut: AtomicBool::new(false) });
+        Some(Self { door, folder })
+    }
+
+    /// Another way in: everything is the same behind it.
+    pub fn another_door(&self) -> Door {
+        let Shared { moto, authority, state, .. } = &*self.door.shared;
+        let (authority, state) = (Arc::clone(authority), Arc::clone(state));
+        Door::open(Shared { moto: *moto, authority, state, is_cut: AtomicBool::new(false) })
     }
 
     /// For `aws.endpointUrl`, and for `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub fn endpoint_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.door.url()
     }
 
     /// For `SSL_CERT_FILE`: the CA that signs for every host behind [`Self::proxy_url`].
@@ -108,9 +122,14 @@ impl Cloud {
     /// Environment of a process that reaches this cloud as it would reach AWS: by the real host names, through a proxy, with
     /// an instance profile. Set it on an empty environment.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
+        self.environment_through(&self.door)
+    }
+
+    /// The same through another door.
+    pub fn environment_through(&self, door: &Door) -> Vec<(&'static str, String)> {
         vec![
-            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", self.endpoint_url()),
-            ("HTTPS_PROXY", self.proxy_url()),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", door.url()),
+            ("HTTPS_PROXY", door.url()),
             ("NO_PROXY", "127.0.0.1".to_owned()),
             ("SSL_CERT_FILE", self.authority_pem().display().to_string()),
         ]
@@ -118,49 +137,78 @@ impl Cloud {
 
     /// Answers anonymous GETs for `host` from the files below `folder`.
     pub fn serve_folder(&self, host: &str, folder: &Path) {
-        self.shared.state().folders.insert(host.to_owned(), folder.to_owned());
+        self.door.shared.state().folders.insert(host.to_owned(), folder.to_owned());
     }
 
     /// Lets the next `times` requests of `operation` meet `fault`. Operations have their API names (`PutObject`,
     /// `CreateOpenIDConnectProvider`, `GetCallerIdentity`); a GET without credentials is `AnonymousGet`.
     pub fn fail(&self, operation: &str, fault: Fault, times: usize) {
-        self.shared.state().faults.push((operation.to_owned(), fault, times));
+        self.door.shared.state().faults.push((operation.to_owned(), fault, times));
     }
 
     /// How many requests of `operation` came, repeated attempts included.
     pub fn requests(&self, operation: &str) -> usize {
-        self.shared.state().counts.get(operation).copied().unwrap_or_default()
+        self.door.shared.state().counts.get(operation).copied().unwrap_or_default()
     }
 
     /// Requests by operation.
     pub fn all_requests(&self) -> BTreeMap<String, usize> {
-        self.shared.state().counts.clone()
+        self.door.shared.state().counts.clone()
     }
 
     /// Makes `bucket` one of another account.
     pub fn give_away(&self, bucket: &str) {
-        self.shared.state().buckets.entry(bucket.to_owned()).or_default().foreign = true;
+        self.door.shared.state().buckets.entry(bucket.to_owned()).or_default().foreign = true;
     }
 
     /// Content-Type and Cache-Control of the last object that was put into `bucket`.
     pub fn last_served(&self, bucket: &str) -> (Option<String>, Option<String>) {
-        self.shared.state().buckets.get(bucket).map(|bucket| bucket.last_served.clone()).unwrap_or_default()
+        self.door.shared.state().buckets.get(bucket).map(|bucket| bucket.last_served.clone()).unwrap_or_default()
     }
 
     /// Rules that requests broke, and forgets them.
     pub fn take_violations(&self) -> Vec<String> {
-        std::mem::take(&mut self.shared.state().violations)
+        std::mem::take(&mut self.door.shared.state().violations)
     }
 }
 
 impl Drop for Cloud {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_eq!(self.take_violations(), Vec::<String>::new(), "requests broke these rules");
+        }
+    }
+}
+
+impl Door {
+    fn open(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
+        let (stop, stopped) = oneshot::channel();
+        let (listener, address) = server::listen();
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || server::run(listener, shared, stopped)
+        });
+        Self { shared, address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on every connection through this door breaks, but for those to the instance's own metadata; or no longer.
+    pub fn cut_off(&self, is_cut: bool) {
+        self.shared.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Door {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             if !thread::panicking() {
                 assert!(ended.is_ok(), "the cloud's thread panicked");
-                assert_eq!(self.take_violations(), Vec::<String>::new(), "requests broke these rules");
             }
         }
     }

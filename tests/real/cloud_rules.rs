@@ -74,16 +74,8 @@ async fn ask(cloud: &Cloud, method: Method, target: &str, headers: &[(&str, Stri
 
 /// An anonymous GET as a stranger sends it: through the proxy, to the real host name, over TLS.
 async fn get_as_a_stranger(cloud: &Cloud, host: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(cloud.proxy_url().replace("http://", "")).await.expect("the proxy listens");
-    stream
-        .write_all(format!("CONNECT {host}:443 HTTP/1.1\r\nhost: {host}:443\r\n\r\n").as_bytes())
-        .await
-        .expect("sent");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.expect("the proxy answers"));
-    }
-    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    let (stream, head) = tunnel(&cloud.proxy_url().replace("http://", ""), host).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(cloud.authority_pem()).expect("a CA")).expect("a CA certificate");
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
@@ -92,6 +84,18 @@ async fn get_as_a_stranger(cloud: &Cloud, host: &str, path: &str) -> (u16, Strin
     let name = ServerName::try_from(host.to_owned()).expect("a host name");
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a certificate for the host");
     send(stream, host, Method::GET, path, &[], "").await
+}
+
+/// A connection through the proxy to the port of HTTPS, and the proxy's answer.
+async fn tunnel(proxy: &str, host: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(proxy).await.expect("the proxy listens");
+    let request = format!("CONNECT {host}:443 HTTP/1.1\r\nhost: {host}:443\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("the proxy answers"));
+    }
+    (stream, String::from_utf8_lossy(&head).into_owned())
 }
 
 async fn create_bucket(cloud: &Cloud, bucket: &str) {
@@ -250,6 +254,27 @@ fn folder_is_served_by_the_name_of_its_host() {
     block_on(async {
         assert_eq!(get_as_a_stranger(&cloud, "oidc.example.com", "/jwks").await, (200, "{}".to_owned()));
         assert_eq!(get_as_a_stranger(&cloud, "oidc.example.com", "/other").await.0, 404);
+    });
+}
+
+#[test]
+fn client_that_is_cut_off_still_has_its_instance_metadata_and_others_have_everything() {
+    let Some(cloud) = Cloud::start() else { return };
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("jwks"), "{}").expect("a file");
+    cloud.serve_folder("oidc.example.com", folder.path());
+    let door = cloud.another_door();
+    let proxy = cloud.environment_through(&door).into_iter().find(|(name, _)| *name == "HTTPS_PROXY");
+    let address = proxy.map(|(_, url)| url.replace("http://", "")).unwrap_or_default();
+    block_on(async {
+        assert!(tunnel(&address, "oidc.example.com").await.1.starts_with("HTTP/1.1 200"));
+        door.cut_off(true);
+        assert!(tunnel(&address, "oidc.example.com").await.1.starts_with("HTTP/1.1 502"));
+        assert_eq!(get_as_a_stranger(&cloud, "oidc.example.com", "/jwks").await.0, 200);
+        let stream = TcpStream::connect(&address).await.expect("the door listens");
+        assert_eq!(send(stream, &address, Method::PUT, "/latest/api/token", &[], "").await.0, 200);
+        door.cut_off(false);
+        assert!(tunnel(&address, "oidc.example.com").await.1.starts_with("HTTP/1.1 200"));
     });
 }
 

@@ -28,6 +28,8 @@ pub struct Machine {
     folder: Option<TempDir>,
     root: PathBuf,
     environment: Vec<(String, String)>,
+    /// Program and arguments that every call is started through; none: started directly.
+    pub launcher: Vec<String>,
 }
 
 /// What one command said.
@@ -47,12 +49,12 @@ impl Machine {
         for file in ["pki/sa.key", "manifests/kube-apiserver.yaml"] {
             fs::set_permissions(root.join("etc/kubernetes").join(file), fs::Permissions::from_mode(0o600))?;
         }
-        Ok(Self { folder: Some(folder), root, environment: Vec::new() })
+        Ok(Self { folder: Some(folder), root, environment: Vec::new(), launcher: Vec::new() })
     }
 
     /// A root folder that somebody else looks after.
     pub fn at(root: &Path) -> Self {
-        Self { folder: None, root: root.to_owned(), environment: Vec::new() }
+        Self { folder: None, root: root.to_owned(), environment: Vec::new(), launcher: Vec::new() }
     }
 
     pub fn root(&self) -> &Path {
@@ -83,7 +85,9 @@ impl Machine {
 
     /// The command line of a call, to be changed before it is started.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_irsad"));
+        let words = [&self.launcher[..], &[env!("CARGO_BIN_EXE_irsad").to_owned()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.arg("--root").arg(self.root()).args(arguments).stdin(Stdio::null());
         // What the developer's own shell says of AWS and of the way to it is not this test's.
         for (variable, _) in env::vars_os().filter(|(name, _)| is_of_the_developer(&name.to_string_lossy())) {

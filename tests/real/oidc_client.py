@@ -2,10 +2,15 @@
 """An OIDC relying party that shares no code with irsad: is this token good for this issuer and audience?
 
     oidc_client.py --issuer URL --audience AUDIENCE [--documents FOLDER-OR-URL] [--ca FILE] [--proxy URL] < TOKEN
+    oidc_client.py --issuer URL --cache SECONDS [--documents FOLDER-OR-URL] [--ca FILE] [--proxy URL] < LINES
 
 Reads the published documents at the issuer URL, or at --documents as if that were the issuer URL, as OpenID Connect
 Discovery 1.0 (sections 3 and 4) says, and checks signature, iss, aud and exp by PyJWT. Prints the claims as JSON and exits 0,
 or prints one reason on stderr and exits 1; wrong usage exits 2.
+
+With --cache it is a relying party that goes on: a line "AUDIENCE TOKEN" is answered by a line "good", "refused: REASON" or
+"unreadable: REASON". Documents are read again when they are older than SECONDS, an unknown kid is no reason to; while they
+cannot be read, the last ones count.
 """
 
 import argparse
@@ -13,6 +18,7 @@ import json
 import pathlib
 import ssl
 import sys
+import time
 import urllib.request
 
 import jwt
@@ -24,6 +30,10 @@ TIMEOUT_SECONDS = 10
 
 class Refused(Exception):
     """The token or the documents are not good; the text is the reason."""
+
+
+class Unreadable(Refused):
+    """There is no document to judge by."""
 
 
 def read(location, way):
@@ -38,7 +48,7 @@ def read(location, way):
         with urllib.request.build_opener(*handlers).open(location, timeout=TIMEOUT_SECONDS) as answer:
             return json.load(answer)
     except (OSError, ValueError) as error:
-        raise Refused(f"cannot read {location}: {error}") from error
+        raise Unreadable(f"cannot read {location}: {error}") from error
 
 
 def discover(issuer, location, way):
@@ -69,10 +79,14 @@ def keys(metadata, location, way):
     return by_kid
 
 
-def verify(token, issuer, audience, location, way):
-    """The claims of a token that is good for this issuer and audience."""
+def documents(issuer, location, way):
+    """What is published: provider metadata, and keys by kid."""
     metadata = discover(issuer, location, way)
-    published = keys(metadata, location, way)
+    return metadata, keys(metadata, location, way)
+
+
+def verify(token, issuer, audience, metadata, published):
+    """The claims of a token that is good for this issuer and audience."""
     header = jwt.get_unverified_header(token)
     kid, algorithm = header.get("kid"), header.get("alg")
     if kid not in published:
@@ -89,18 +103,61 @@ def verify(token, issuer, audience, location, way):
     )
 
 
+class Cache:
+    """Documents of one issuer, kept for some time."""
+
+    def __init__(self, given, location):
+        self.given, self.location, self.read_at, self.documents = given, location, None, None
+
+    def current(self):
+        """The documents to judge by now."""
+        now = time.monotonic()
+        if self.read_at is None or now - self.read_at > self.given.cache:
+            try:
+                self.documents, self.read_at = documents(self.given.issuer, self.location, self.given), now
+            except Unreadable:
+                if self.documents is None:
+                    raise
+        return self.documents
+
+
+def answer(line, cache):
+    """One line for one question."""
+    audience, token = line.split()
+    try:
+        verify(token, cache.given.issuer, audience, *cache.current())
+    except Unreadable as error:
+        return f"unreadable: {error}"
+    except (Refused, jwt.PyJWTError) as error:
+        return f"refused: {error}"
+    return "good"
+
+
+def serve(given, location):
+    """Answers line by line, until there are no more."""
+    cache = Cache(given, location)
+    for line in sys.stdin:
+        print(" ".join(answer(line, cache).split()), flush=True)
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--issuer", required=True)
-    parser.add_argument("--audience", required=True)
+    parser.add_argument("--audience", help="what the token has to be for")
+    parser.add_argument("--cache", type=float, metavar="SECONDS", help="answer line by line; keep documents for so long")
     parser.add_argument("--documents", help="folder or URL to read instead of the issuer URL")
     parser.add_argument("--ca", help="PEM file of the authorities to trust instead of the system's")
     parser.add_argument("--proxy", help="HTTP proxy to reach the documents through")
     given = parser.parse_args()
+    if (given.audience is None) == (given.cache is None):
+        parser.error("give --audience or --cache")
+    location = (given.documents or given.issuer).rstrip("/")
+    if given.cache is not None:
+        return serve(given, location)
     try:
         token = sys.stdin.read().strip()
-        location = (given.documents or given.issuer).rstrip("/")
-        claims = verify(token, given.issuer, given.audience, location, given)
+        claims = verify(token, given.issuer, given.audience, *documents(given.issuer, location, given))
     except (Refused, jwt.PyJWTError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1

@@ -87,7 +87,7 @@ where
 /// Plays the host that is asked for.
 fn tunnel(request: Request<Incoming>, shared: Arc<Shared>, moto: Moto) -> Answer {
     let host = request.uri().host().unwrap_or_default().to_owned();
-    if !is_played(&host, &shared) {
+    if !is_played(&host, &shared) || shared.is_cut() {
         return with_body(Response::builder().status(502), Bytes::new());
     }
     tokio::spawn(async move {
@@ -119,6 +119,9 @@ async fn answer(
 ) -> Result<Answer, io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    if shared.is_cut() && host.is_some() {
+        return Err(io::Error::other("cut off by script"));
+    }
     let folder = host.and_then(|host| shared.state().folders.get(host).cloned());
     if let Some(folder) = folder {
         *shared.state().counts.entry("FolderGet".to_owned()).or_default() += 1;
