@@ -237,7 +237,8 @@ fn is_of_the_developer(variable: &str) -> bool {
         || of_the_way.contains(&variable.to_lowercase().as_str())
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a folder with all that is below it.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
