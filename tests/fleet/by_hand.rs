@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     control_plane::{KUBEADM_ISSUER, Result},
     fleet::Fleet,
-    network::within,
-    node::Node,
+    network::{NETWORK, within},
+    node::{MANIFEST, Node},
     oracle::{Expected, Oracle, Verdict},
 };
 
@@ -177,5 +177,60 @@ async fn loses_a_key(scene: &Scene, signing: &KeyPair, verifying: &[&str]) -> Re
     let by_others = verdict.refused.iter().filter(|refusal| refusal.token.minter != node.name);
     assert_eq!(by_others.map(|refusal| refusal.judge.as_str()).collect::<BTreeSet<_>>(), BTreeSet::from(["node-2"]));
     println!("{verdict}");
+    Ok(())
+}
+
+#[test]
+fn node_that_was_off_restored_or_replaced_judges_as_before() {
+    within(async || -> Result<()> {
+        let mut scene = Scene::start().await?;
+        let oracle = scene.oracle()?;
+        oracle.rounds(2).await?;
+        scene.fleet.nodes[2].kill_kubelet();
+        oracle.rounds(2).await?;
+        scene.fleet.nodes[2].start_kubelet()?;
+        scene.fleet.ready().await?;
+        assert_eq!(scene.fleet.starts(), [1, 1, 2]);
+
+        refuses_a_flag(&scene.fleet.nodes[1]).await?;
+        forgets_what_came_after_the_backup(&mut scene.fleet).await?;
+
+        let old = scene.fleet.nodes[2].machine.read("/etc/machine-id")?;
+        scene.fleet.replace(2, &format!("{NETWORK}.4")).await?;
+        let node = &mut scene.fleet.nodes[2];
+        assert_ne!(node.machine.read("/etc/machine-id")?, old);
+        node.start_kubelet()?;
+        node.ready().await?;
+        oracle.watch(&node.name, &node.address, &node.root())?;
+        oracle.rounds(2).await?;
+        assert_eq!(scene.fleet.starts().last(), Some(&1));
+        let verdict = oracle.finish().await?;
+        println!("{verdict}");
+        verdict.assert_clean();
+        Ok(())
+    });
+}
+
+/// A change that this node's kube-apiserver does not start with, and back.
+async fn refuses_a_flag(node: &Node) -> Result<()> {
+    let before = node.machine.read(MANIFEST)?;
+    node.gate("case \"$*\" in *oidc.fleet.example*) echo no such issuer; exit 1;; esac\n")?;
+    issuers(node, &[KUBEADM_ISSUER, OURS])?;
+    node.failed(2).await?;
+    assert!(node.log().ends_with("no such issuer"), "{}", node.log());
+    node.replace(MANIFEST, &before)?;
+    node.ready().await?;
+    node.gate("")
+}
+
+async fn forgets_what_came_after_the_backup(fleet: &mut Fleet) -> Result<()> {
+    let get = ["get", "configmaps", "-o", "name"];
+    fleet.kubectl(&["create", "configmap", "before"]).await?;
+    fleet.back_up()?;
+    fleet.ready().await?;
+    fleet.kubectl(&["create", "configmap", "after"]).await?;
+    assert_eq!(fleet.kubectl(&get).await?, "configmap/after\nconfigmap/before\n");
+    fleet.restore().await?;
+    assert_eq!(fleet.kubectl(&get).await?, "configmap/before\n");
     Ok(())
 }

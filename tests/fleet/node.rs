@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// Starts kubelet, which starts the API server.
-    pub fn power_on(&mut self) -> Result<()> {
+    pub fn start_kubelet(&mut self) -> Result<()> {
         let root = self.root();
         let setup = Setup {
             manifests: root.join("etc/kubernetes/manifests"),
@@ -94,11 +94,22 @@ impl Node {
         Ok(())
     }
 
+    /// Ends kubelet and, at once, the API server.
+    pub fn kill_kubelet(&mut self) {
+        self.past = self.starts();
+        self.kubelet = None;
+    }
+
     /// Ends everything on it at once.
     pub fn power_off(&mut self) {
         self.kill_irsad();
-        self.past = self.starts();
-        self.kubelet = None;
+        self.kill_kubelet();
+    }
+
+    /// Starts what runs on it.
+    pub fn power_on(&mut self) -> Result<()> {
+        self.start_kubelet()?;
+        self.start_irsad()
     }
 
     /// Starts the daemon.
@@ -118,7 +129,8 @@ impl Node {
         [self.past.clone(), now].concat()
     }
 
-    fn running(&self) -> Option<u32> {
+    /// The API server that runs now, by process id.
+    pub fn running(&self) -> Option<u32> {
         self.kubelet.as_ref().and_then(|kubelet| kubelet.record().running)
     }
 
@@ -156,6 +168,18 @@ impl Node {
             sleep(TICK).await;
         }
         Err(format!("{}: the API server is not ready after {LIMIT:?}:\n{}", self.name, self.log()).into())
+    }
+
+    /// Waits until the API server ended by itself `count` times in all.
+    pub async fn failed(&self, count: usize) -> Result<()> {
+        let until = Instant::now() + LIMIT;
+        while self.kubelet.as_ref().is_none_or(|kubelet| kubelet.record().failures < count) {
+            if Instant::now() >= until {
+                return Err(format!("{}: the API server does not fail", self.name).into());
+            }
+            sleep(TICK).await;
+        }
+        Ok(())
     }
 
     /// Whether its API server says that it is ready.
