@@ -205,7 +205,6 @@ fn node_that_was_off_restored_or_replaced_judges_as_before() {
         oracle.rounds(2).await?;
         assert_eq!(scene.fleet.starts().last(), Some(&1));
         let verdict = oracle.finish().await?;
-        println!("{verdict}");
         verdict.assert_clean();
         Ok(())
     });

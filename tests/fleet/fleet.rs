@@ -3,10 +3,14 @@
 //! As after `kubeadm init` and `kubeadm join --control-plane`: the same authorities and service-account keys everywhere, manifests
 //! and ConfigMap kubeadm-config by kubeadm itself. There is no kube-controller-manager and no kubelet but a stand-in.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use futures_util::future::try_join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -20,7 +24,7 @@ use crate::{
 };
 
 /// Where the configuration that kubeadm is called with stands below a root.
-const KUBEADM: &str = "/etc/kubeadm.yaml";
+pub const KUBEADM: &str = "/etc/kubeadm.yaml";
 /// What etcd calls its data.
 const ETCD: &str = "etcd";
 const BACKUP: &str = "etcd-backup";
@@ -39,19 +43,29 @@ pub struct Fleet {
 impl Fleet {
     /// A cluster of `count` nodes as kubeadm leaves it: every API server is ready and registered.
     pub async fn start(count: usize) -> Result<Self> {
+        Self::start_with(count, |_| Ok(())).await
+    }
+
+    /// The same, but `prepare` is called with the root folder of the first node when it holds nothing but [`KUBEADM`].
+    pub async fn start_with(count: usize, prepare: impl Fn(&Path) -> Result<()>) -> Result<Self> {
         let cloud = Cloud::start().ok_or("no moto")?;
         let folder = tempfile::tempdir()?;
-        let mut nodes = Vec::new();
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut cluster = cluster_configuration();
         for number in 1..=count {
             let (name, address) = (format!("node-{number}"), format!("{NETWORK}.{number}"));
             let place = folder.path().join(&name);
-            make_files(
-                &place.join("root"),
-                &name,
-                &address,
-                &cluster_configuration(),
-                nodes.first().map(Node::root).as_deref(),
-            )?;
+            let root = place.join("root");
+            make_configuration(&root, &name, &address, &cluster)?;
+            match nodes.first() {
+                None => {
+                    prepare(&root)?;
+                    cluster = fs::read_to_string(root.join(&KUBEADM[1..]))?.split("---\n").skip(1).collect();
+                    make_first(&root)?;
+                }
+                Some(first) => make_joining(&root, &first.root())?,
+            }
+            make_manifest(&root, &address)?;
             nodes.push(Node::new(&name, &address, &place, &cloud)?);
         }
         let mut fleet = Self { nodes, cloud, etcd: None, folder };
@@ -67,9 +81,14 @@ impl Fleet {
         try_join_all(self.nodes.iter().map(Node::ready)).await.map(drop)
     }
 
-    /// How often the API server of each node was started.
+    /// How often the API server of each node was started, without the attempts that ended by themselves at once.
     pub fn starts(&self) -> Vec<usize> {
-        self.nodes.iter().map(|node| node.starts().len()).collect()
+        self.nodes.iter().map(Node::good_starts).collect()
+    }
+
+    /// What an API server that runs gives an administrator at `path`, as JSON.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.nodes.iter().find(|node| node.running().is_some()).ok_or("no API server runs")?.get(path).await
     }
 
     /// Runs kubectl as an administrator by the API server of the first node that has one, and returns what it printed.
@@ -112,8 +131,10 @@ impl Fleet {
         self.kubectl(&["delete", "node", &name]).await?;
         let query = ["-n", "kube-system", "get", "configmap", "kubeadm-config", "-o"];
         let cluster = self.kubectl(&[&query[..], &["jsonpath={.data.ClusterConfiguration}"]].concat()).await?;
-        make_files(&place.join("root"), &name, address, &cluster, Some(&self.nodes[0].root()))?;
-        fs::write(place.join("root/etc/machine-id"), format!("{:032x}\n", u128::MAX - index as u128))?;
+        let root = place.join("root");
+        make_configuration(&root, &name, address, &cluster)?;
+        make_joining(&root, &self.nodes[0].root())?;
+        make_manifest(&root, address)?;
         self.nodes[index] = Node::new(&name, address, &place, &self.cloud)?;
         self.register(&self.nodes[index]).await?;
         Ok(())
@@ -143,28 +164,44 @@ impl Fleet {
         for node in &self.nodes {
             self.register(node).await?;
         }
-        let upload = ["init", "phase", "upload-config", "kubeadm", "--config", KUBEADM, "--kubeconfig"];
-        kubeadm_within(&self.nodes[0].root(), &[&upload[..], &["/etc/kubernetes/super-admin.conf"]].concat())
+        let upload = ["upload-config", "kubeadm", "--kubeconfig", "/etc/kubernetes/super-admin.conf"];
+        kubeadm(&self.nodes[0].root(), &upload)
     }
 }
 
-/// What kubeadm writes below the root of a node: all of it on the first one, with authorities and keys of `first` on another.
-fn make_files(root: &Path, name: &str, address: &str, cluster: &str, first: Option<&Path>) -> Result<()> {
+/// What a person gives a new machine: the configuration for kubeadm.
+fn make_configuration(root: &Path, name: &str, address: &str, cluster: &str) -> Result<()> {
     for below in ["etc/kubernetes/manifests", "etc/kubernetes/pki"] {
         fs::create_dir_all(root.join(below))?;
     }
-    fs::write(root.join("etc/machine-id"), format!("{:0>32}\n", name.replace(|c: char| !c.is_ascii_hexdigit(), "")))?;
-    fs::write(root.join(&KUBEADM[1..]), format!("{}---\n{cluster}", init_configuration(name, address)))?;
-    let kubeadm = |phase: &[&str]| kubeadm_within(root, &[&["init", "phase"], phase, &["--config", KUBEADM]].concat());
-    match first {
-        None => {
-            kubeadm(&["certs", "all"])?;
-            kubeadm(&["kubeconfig", "admin"])?;
-            kubeadm(&["kubeconfig", "super-admin"])?;
-        }
-        Some(first) => copy_folder(&first.join("etc/kubernetes"), &root.join("etc/kubernetes"))?,
+    static MACHINES: AtomicU64 = AtomicU64::new(1);
+    fs::write(root.join("etc/machine-id"), format!("{:032x}\n", MACHINES.fetch_add(1, Ordering::Relaxed)))?;
+    Ok(fs::write(root.join(&KUBEADM[1..]), format!("{}---\n{cluster}", init_configuration(name, address)))?)
+}
+
+fn kubeadm(root: &Path, phase: &[&str]) -> Result<()> {
+    kubeadm_within(root, &[&["init", "phase"], phase, &["--config", KUBEADM]].concat())
+}
+
+/// Authorities, certificates, keys and kubeconfigs of a new cluster.
+fn make_first(root: &Path) -> Result<()> {
+    [&["certs", "all"], &["kubeconfig", "admin"], &["kubeconfig", "super-admin"]]
+        .iter()
+        .try_for_each(|phase| kubeadm(root, *phase))
+}
+
+/// Those of a cluster that is there already.
+fn make_joining(root: &Path, first: &Path) -> Result<()> {
+    let below = "etc/kubernetes";
+    copy_folder(&first.join(below).join("pki"), &root.join(below).join("pki"))?;
+    for file in ["admin.conf", "super-admin.conf"] {
+        fs::copy(first.join(below).join(file), root.join(below).join(file))?;
     }
-    kubeadm(&["control-plane", "apiserver"])?;
+    Ok(())
+}
+
+fn make_manifest(root: &Path, address: &str) -> Result<()> {
+    kubeadm(root, &["control-plane", "apiserver"])?;
     // All nodes are one machine: each server listens on its own address only.
     let manifest = root.join("etc/kubernetes/manifests/kube-apiserver.yaml");
     let flag = format!("    - --advertise-address={address}\n");
@@ -180,10 +217,9 @@ fn init_configuration(name: &str, address: &str) -> String {
 }
 
 fn cluster_configuration() -> String {
-    let names: Vec<String> = (1..=5).map(|number| format!("{NETWORK}.{number}")).collect();
+    let names: String = (1..=5).map(|number| format!("  - {NETWORK}.{number}\n")).collect();
     format!(
         "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.36.3\n\
-         controlPlaneEndpoint: {NETWORK}.1:6443\napiServer: {{ certSANs: [{}] }}\n",
-        names.join(", ")
+         controlPlaneEndpoint: {NETWORK}.1:6443\napiServer:\n  certSANs:\n{names}"
     )
 }

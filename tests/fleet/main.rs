@@ -14,6 +14,7 @@ mod by_hand;
 mod cloud;
 #[path = "../real/kubernetes/control_plane.rs"]
 mod control_plane;
+mod faults;
 mod fleet;
 #[expect(dead_code, reason = "the tests of one node use the rest")]
 #[path = "../real/irsad.rs"]
@@ -28,5 +29,8 @@ mod node;
 mod oracle;
 #[path = "../real/kubernetes/process.rs"]
 mod process;
+mod recovery;
+mod rotation;
+mod scene;
 
 use missing::missing;

@@ -24,8 +24,9 @@ pub const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const LIMIT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(100);
 
-/// kube-apiserver as kubelet starts it. The node's `gate`, where there is one, may refuse.
-const LAUNCHER: &str = "#!/bin/sh\nset -e\n[ ! -e GATE ] || . GATE\nexec PROGRAM \"$@\"\n";
+/// kube-apiserver as kubelet starts it. The node's `gate`, where there is one, may refuse. The host name is part of its identity.
+const LAUNCHER: &str = "#!/bin/sh\nset -e\n[ ! -e GATE ] || . GATE\n\
+                        exec unshare --uts sh -c 'hostname \"$0\" && exec PROGRAM \"$@\"' NAME \"$@\"\n";
 
 /// A node: its root folder, its kubelet, its irsad.
 pub struct Node {
@@ -55,7 +56,7 @@ impl Node {
         let program = programs().ok_or("no programs")?.join("kube-apiserver");
         let launcher = LAUNCHER.replace("GATE", &folder.join("gate").display().to_string());
         let path = folder.join("programs/kube-apiserver");
-        fs::write(&path, launcher.replace("PROGRAM", &program.display().to_string()))?;
+        fs::write(&path, launcher.replace("PROGRAM", &program.display().to_string()).replace("NAME", name))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         let door = cloud.another_door();
         let mut machine = Machine::at(&root);
@@ -129,6 +130,15 @@ impl Node {
         [self.past.clone(), now].concat()
     }
 
+    /// How often the API server was started and did not end by itself at once.
+    pub fn good_starts(&self) -> usize {
+        self.starts().len() - self.failures()
+    }
+
+    fn failures(&self) -> usize {
+        self.kubelet.as_ref().map(|kubelet| kubelet.record().failures).unwrap_or_default()
+    }
+
     /// The API server that runs now, by process id.
     pub fn running(&self) -> Option<u32> {
         self.kubelet.as_ref().and_then(|kubelet| kubelet.record().running)
@@ -173,13 +183,22 @@ impl Node {
     /// Waits until the API server ended by itself `count` times in all.
     pub async fn failed(&self, count: usize) -> Result<()> {
         let until = Instant::now() + LIMIT;
-        while self.kubelet.as_ref().is_none_or(|kubelet| kubelet.record().failures < count) {
+        while self.failures() < count {
             if Instant::now() >= until {
                 return Err(format!("{}: the API server does not fail", self.name).into());
             }
             sleep(TICK).await;
         }
         Ok(())
+    }
+
+    /// What its API server gives an administrator at `path`, as JSON.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let answer = self.administrator.get(path, None).await?;
+        match answer.status {
+            200 => Ok(serde_json::from_slice(&answer.body)?),
+            status => Err(format!("{path}: {status} {}", String::from_utf8_lossy(&answer.body)).into()),
+        }
     }
 
     /// Whether its API server says that it is ready.
@@ -189,7 +208,7 @@ impl Node {
 
     /// The keys that its API server accepts, as a JWK Set.
     pub async fn jwks(&self) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.administrator.get("/openid/v1/jwks", None).await?.body)?)
+        self.get("/openid/v1/jwks").await
     }
 
     /// The last lines of the latest API server's log.

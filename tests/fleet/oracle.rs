@@ -65,6 +65,7 @@ struct Server {
 
 /// A running oracle; [`Oracle::finish`] gives its verdict.
 pub struct Oracle {
+    latest: Arc<Mutex<BTreeMap<String, Token>>>,
     servers: Arc<Mutex<Vec<Server>>>,
     rounds: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -74,10 +75,12 @@ pub struct Oracle {
 impl Oracle {
     /// Starts it over every node of the fleet.
     pub fn start(fleet: &Fleet, expected: Expected) -> Result<Self> {
-        let (rounds, stop, servers) = (Arc::default(), Arc::default(), Arc::<Mutex<Vec<Server>>>::default());
+        let (rounds, stop, latest) = (Arc::default(), Arc::default(), Arc::default());
+        let servers = Arc::<Mutex<Vec<Server>>>::default();
         let ways = (fleet.cloud.authority_pem(), fleet.cloud.proxy_url());
         let mut run = Run {
             expected,
+            latest: Arc::clone(&latest),
             servers: Arc::clone(&servers),
             rounds: Arc::clone(&rounds),
             stop: Arc::clone(&stop),
@@ -87,7 +90,7 @@ impl Oracle {
             begin: Instant::now(),
         };
         let thread = Some(thread::spawn(move || block_on(async { run.run(&ways).await.map(|()| run.verdict) })));
-        let oracle = Self { servers, rounds, stop, thread };
+        let oracle = Self { latest, servers, rounds, stop, thread };
         fleet.nodes.iter().try_for_each(|node| oracle.watch(&node.name, &node.address, &node.root()))?;
         Ok(oracle)
     }
@@ -99,6 +102,11 @@ impl Oracle {
         servers.retain(|server| server.name != name);
         servers.push(Server { name: name.to_owned(), administrator, stranger });
         Ok(())
+    }
+
+    /// The last token that each API server minted for its own audience, by node.
+    pub fn latest(&self) -> BTreeMap<String, Token> {
+        lock(&self.latest).clone()
     }
 
     /// Waits until `count` whole rounds have been made after this call.
@@ -140,6 +148,7 @@ impl Drop for Oracle {
 /// What the thread works on.
 struct Run {
     expected: Expected,
+    latest: Arc<Mutex<BTreeMap<String, Token>>>,
     servers: Arc<Mutex<Vec<Server>>>,
     rounds: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -177,6 +186,7 @@ impl Run {
         for token in minted.into_iter().flatten() {
             self.verdict.minted += 1;
             self.verdict.classes.insert(token.class());
+            lock(&self.latest).insert(token.minter.clone(), token.clone());
             self.tokens.push(token);
         }
     }

@@ -1,0 +1,61 @@
+//! Adoption and rotation of a fleet, whoever leads.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::{control_plane::Result, network::within, scene::Scene};
+
+#[test]
+fn cluster_is_adopted_by_two_restarts_and_rotated_by_one_each_whoever_leads() {
+    within(async || -> Result<()> {
+        let mut scene = Scene::adopt().await?;
+        scene.until("every API server signs as ours", async |scene| Ok(scene.kid().is_some())).await?;
+        let mut kid = scene.kid().ok_or("a key")?;
+        assert_eq!(scene.fleet.starts(), [3, 3, 3], "{}", scene.nodes());
+        for number in 0..3 {
+            scene.command(number, &["rotate", "--yes"])?;
+            kid = if number == 1 {
+                rotate_under_fire(&mut scene, &kid).await?
+            } else {
+                scene.until_rotated(&kid).await?
+            };
+            assert_eq!(scene.fleet.starts(), [4 + number; 3], "{}", scene.nodes());
+        }
+        let verdict = scene.finish().await?;
+        let kids: std::collections::BTreeSet<_> = verdict.classes.iter().map(|(_, kid, _)| kid).collect();
+        assert_eq!(kids.len(), 4, "{verdict}");
+        Ok(())
+    });
+}
+
+/// The leader is killed whenever the keyring has changed.
+async fn rotate_under_fire(scene: &mut Scene, old: &str) -> Result<String> {
+    let mut known = scene.generation();
+    let mut kills = 0;
+    while scene.kid().is_none_or(|kid| kid == old) {
+        let generation = scene.generation();
+        if generation > known {
+            known = generation;
+            scene.kill_leader().await?;
+            kills += 1;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(kills > 3, "only {kills} leaders were killed");
+    scene.until_rotated(old).await
+}
+
+#[test]
+fn keyring_in_s3_rotates_as_the_one_in_the_cluster() {
+    within(async || -> Result<()> {
+        let key = "arn:aws:kms:eu-west-1:123456789012:alias/irsad-fleet";
+        let scene =
+            Scene::prepared(&format!("keyring: {{ store: \"s3://irsad-fleet-keys\", kmsKey: \"{key}\" }}\n")).await?;
+        let kid = scene.kid().ok_or("a key")?;
+        scene.command(0, &["rotate", "--yes"])?;
+        scene.until_rotated(&kid).await?;
+        assert_eq!(scene.fleet.starts(), [3, 3, 3], "{}", scene.nodes());
+        scene.finish().await.map(drop)
+    });
+}
