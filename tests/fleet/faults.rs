@@ -9,7 +9,7 @@ use crate::{cloud::Fault, control_plane::Result, network::within, scene::Scene};
 #[test]
 fn rotation_waits_for_what_is_missing_and_goes_on_when_it_is_back() {
     within(async || -> Result<()> {
-        let mut scene = Scene::prepared("").await?;
+        let mut scene = Scene::prepared().await?;
         assert_eq!(scene.fleet.starts(), [1, 1, 1], "{}", scene.nodes());
         let mut kid = scene.kid().ok_or("a key")?;
 

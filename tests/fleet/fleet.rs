@@ -43,12 +43,11 @@ pub struct Fleet {
 impl Fleet {
     /// A cluster of `count` nodes as kubeadm leaves it: every API server is ready and registered.
     pub async fn start(count: usize) -> Result<Self> {
-        Self::start_with(count, |_| Ok(())).await
+        Self::start_with(count, Cloud::start().ok_or("no moto")?, |_| Ok(())).await
     }
 
     /// The same, but `prepare` is called with the root folder of the first node when it holds nothing but [`KUBEADM`].
-    pub async fn start_with(count: usize, prepare: impl Fn(&Path) -> Result<()>) -> Result<Self> {
-        let cloud = Cloud::start().ok_or("no moto")?;
+    pub async fn start_with(count: usize, cloud: Cloud, prepare: impl Fn(&Path) -> Result<()>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut nodes: Vec<Node> = Vec::new();
         let mut cluster = cluster_configuration();

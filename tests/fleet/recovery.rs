@@ -44,7 +44,7 @@ async fn joins_with_the_right_keys_and_flags(scene: &mut Scene) -> Result<()> {
 #[test]
 fn etcd_of_before_a_rotation_changes_nothing_until_a_person_rebuilds_the_keyring() {
     within(async || -> Result<()> {
-        let mut scene = Scene::prepared("").await?;
+        let mut scene = Scene::prepared().await?;
         let first = scene.kid().ok_or("a key")?;
         scene.fleet.back_up()?;
         scene.command(0, &["rotate", "--yes"])?;

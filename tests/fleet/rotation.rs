@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::{control_plane::Result, network::within, scene::Scene};
+use crate::{
+    cloud::{Cloud, client::new_kms_key},
+    control_plane::Result,
+    network::within,
+    scene::Scene,
+};
 
 #[test]
 fn cluster_is_adopted_by_two_restarts_and_rotated_by_one_each_whoever_leads() {
@@ -49,9 +54,10 @@ async fn rotate_under_fire(scene: &mut Scene, old: &str) -> Result<String> {
 #[test]
 fn keyring_in_s3_rotates_as_the_one_in_the_cluster() {
     within(async || -> Result<()> {
-        let key = "arn:aws:kms:eu-west-1:123456789012:alias/irsad-fleet";
-        let scene =
-            Scene::prepared(&format!("keyring: {{ store: \"s3://irsad-fleet-keys\", kmsKey: \"{key}\" }}\n")).await?;
+        let cloud = Cloud::start().ok_or("no moto")?;
+        let key = new_kms_key(&cloud).await?;
+        let keyring = format!("keyring: {{ store: \"s3://irsad-fleet-keys\", kmsKey: \"{key}\" }}\n");
+        let scene = Scene::prepared_with(cloud, &keyring).await?;
         let kid = scene.kid().ok_or("a key")?;
         scene.command(0, &["rotate", "--yes"])?;
         scene.until_rotated(&kid).await?;

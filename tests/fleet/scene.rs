@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    cloud::Cloud,
     control_plane::Result,
     fleet::{Fleet, KUBEADM},
     irsad::{Machine, Said},
@@ -52,8 +53,13 @@ impl Scene {
     }
 
     /// Three nodes of a cluster that `irsad prepare` was there for before kubeadm: it signs as ours from its first token. irsad runs
-    /// with `more` in its configuration, and has nothing to do.
-    pub async fn prepared(more: &str) -> Result<Self> {
+    /// and has nothing to do.
+    pub async fn prepared() -> Result<Self> {
+        Self::prepared_with(Cloud::start().ok_or("no moto")?, "").await
+    }
+
+    /// The same with `more` in the configuration.
+    pub async fn prepared_with(cloud: Cloud, more: &str) -> Result<Self> {
         let config = format!("{CONFIG}{more}");
         let prepare = |root: &Path| {
             let machine = Machine::at(root);
@@ -61,7 +67,7 @@ impl Scene {
             let said = machine.run(&["prepare", "--kubeadm-config", KUBEADM])?;
             if said.code == Some(0) { Ok(()) } else { Err(format!("irsad prepare: {said:?}").into()) }
         };
-        let fleet = Fleet::start_with(3, prepare).await?;
+        let fleet = Fleet::start_with(3, cloud, prepare).await?;
         let mut scene = Self { oracle: oracle(&fleet)?, fleet, config };
         scene.start_irsad()?;
         scene.until_converged().await?;

@@ -2,12 +2,10 @@
 
 use std::{fs, sync::Arc};
 
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, body::Bytes, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::{
@@ -23,14 +21,11 @@ use irsad::model::{keyring_bucket::KeyringBucket, region::Partition};
 
 use crate::{
     alone::block_on,
-    cloud::{ACCOUNT, Cloud},
+    cloud::{
+        ACCOUNT, Cloud,
+        client::{send, signed},
+    },
 };
-
-/// A signature that nobody checks, for the region and service that it names.
-pub fn signed(service: &str) -> (&'static str, String) {
-    let scope = format!("test/20260101/eu-west-1/{service}/aws4_request");
-    ("authorization", format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"))
-}
 
 fn owner(account: &str) -> (&'static str, String) {
     ("x-amz-expected-bucket-owner", account.to_owned())
@@ -38,32 +33,6 @@ fn owner(account: &str) -> (&'static str, String) {
 
 fn form() -> (&'static str, String) {
     ("content-type", "application/x-www-form-urlencoded".to_owned())
-}
-
-/// Status and body.
-pub async fn send<S>(
-    stream: S,
-    host: &str,
-    method: Method,
-    target: &str,
-    headers: &[(&str, String)],
-    body: &str,
-) -> (u16, String)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
-    let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(target).header(HOST, host);
-    for (name, value) in headers {
-        request = request.header(*name, value);
-    }
-    let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
-    let answer = sender.send_request(request).await.expect("an answer");
-    let status = answer.status().as_u16();
-    let body = answer.into_body().collect().await.expect("a whole body").to_bytes();
-    connection.abort();
-    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 async fn ask(cloud: &Cloud, method: Method, target: &str, headers: &[(&str, String)], body: &str) -> (u16, String) {

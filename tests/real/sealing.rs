@@ -3,7 +3,6 @@
 use std::error::Error;
 
 use futures_util::future::join_all;
-use hyper::Method;
 use irsad::{
     aws::{
         self, AwsConfig, Endpoints,
@@ -18,16 +17,17 @@ use irsad::{
     private_keys::PrivateKeys,
     store::{Condition, Store},
 };
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use serde_json::json;
 
 use crate::{
     alone::with_cloud,
-    cloud::{ACCOUNT, Cloud, Fault},
-    cloud_rules::{send, signed},
+    cloud::{
+        ACCOUNT, Cloud, Fault,
+        client::{administer, new_kms_key},
+    },
 };
 
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Test keys, used nowhere else.
 const TEST_KEY: &str = include_str!("../fixtures/test-keys/p256.pkcs8.pem");
@@ -35,25 +35,6 @@ const OTHER_TEST_KEY: &str = include_str!("../fixtures/test-keys/rsa-2048.pkcs8.
 
 fn test_key(pem: &str) -> Result<SigningKey> {
     Ok(SigningKey::read(pem.as_bytes())?)
-}
-
-/// What an administrator does in KMS.
-async fn administer(cloud: &Cloud, operation: &str, body: Value) -> Result<Value> {
-    let address = cloud.endpoint_url().replace("http://", "");
-    let headers = [signed("kms"), ("x-amz-target", format!("TrentService.{operation}"))];
-    let stream = TcpStream::connect(&address).await?;
-    let (status, answer) = send(stream, &address, Method::POST, "/", &headers, &body.to_string()).await;
-    if status == 200 {
-        Ok(serde_json::from_str(&answer)?)
-    } else {
-        Err(format!("{operation}: {status} {answer}").into())
-    }
-}
-
-/// ARN of a new KMS key.
-async fn new_kms_key(cloud: &Cloud) -> Result<String> {
-    let made = administer(cloud, "CreateKey", json!({})).await?;
-    Ok(made["KeyMetadata"]["Arn"].as_str().ok_or("an ARN")?.to_owned())
 }
 
 async fn connect(cloud: &Cloud) -> Result<AwsConfig> {

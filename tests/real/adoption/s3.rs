@@ -8,8 +8,11 @@ use tokio::net::TcpStream;
 
 use super::{CONFIG, STS, Scene, world_outside};
 use crate::{
-    cloud::{ACCOUNT, moto_address},
-    cloud_rules::{send, signed},
+    cloud::{
+        ACCOUNT,
+        client::{send, signed},
+        moto_address,
+    },
     irsad::{Machine, Result},
     kubernetes::Node,
     outsider,

@@ -4,6 +4,7 @@
 //! should use bucket names and issuers of its own.
 
 mod authority;
+pub mod client;
 mod denials;
 mod fault;
 mod kms;
