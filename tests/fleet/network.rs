@@ -4,7 +4,7 @@
 //! nobody else's. When the test ends, or is killed, its first process ends, and with it everything that it started.
 
 use std::{
-    env,
+    env, fs,
     process::{Command, Stdio},
 };
 
@@ -21,6 +21,8 @@ pub const NETWORK: &str = "10.77.0";
 
 /// Namespaces of a test. The child is killed with its parent, and the namespace of processes with the child.
 const UNSHARE: &[&str] = &["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+/// Where each test has a file system of its own; the folder itself stays empty.
+const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 /// Then addresses, and a place for files that nobody else sees.
 const SET_UP: &str = "set -e; ip link set lo up; for node in 1 2 3 4 5; do ip address add \"$0.$node/32\" dev lo; done; \
                       mount -t tmpfs tmpfs \"$TMPDIR\"; exec \"$@\"";
@@ -39,10 +41,10 @@ pub fn within<F: AsyncFn() -> Result<()>>(body: F) {
         return crate::missing(part, &why);
     }
     let _place = block_on(PLACES.acquire()).expect("nobody closes it");
-    let folder = tempfile::Builder::new().prefix("irsad-fleet-").tempdir().expect("a temporary folder");
+    fs::create_dir_all(FOLDER).expect("a folder to mount on");
     let passed = ["PATH", "HOME", "RUST_BACKTRACE", PROGRAMS, PYTHON].iter();
     let mut environment: Vec<_> = passed.filter_map(|name| Some((*name, env::var(name).ok()?))).collect();
-    environment.push(("TMPDIR", folder.path().display().to_string()));
+    environment.push(("TMPDIR", FOLDER.to_owned()));
     let set_up = ["sh", "-c", SET_UP, NETWORK];
     let program = [&["setpriv", "--pdeathsig", "KILL"][..], &unshare(), &set_up].concat();
     run_by(&program, &test_name::<F>(), &environment);
