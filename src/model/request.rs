@@ -279,15 +279,14 @@ pub fn rebuild_effect(rebuilt: &Keyring, stored: Option<&Keyring>, acks: &[Ack])
         rebuilt.generation - 1,
         rebuilt.generation
     )];
-    let silent: Vec<&str> = rebuilt
-        .members
-        .iter()
-        .map(|member| member.node.as_str())
-        .filter(|node| acks.iter().all(|ack| ack.node != *node))
-        .collect();
+    // Evidence that is no newer than the stored keyring went back in time with it.
+    let lost = stored.map_or(0, |stored| stored.generation);
+    let has_reported = |node: &str| acks.iter().any(|ack| ack.node == node && ack.generation > lost);
+    let silent: Vec<&str> =
+        rebuilt.members.iter().map(|member| member.node.as_str()).filter(|node| !has_reported(node)).collect();
     if !silent.is_empty() {
         effect.push(format!(
-            "{} has not reported: where it may have seen a newer generation (irsad status there), run irsad rebuild there instead",
+            "{} has not reported since: where it may have seen a newer generation (irsad status there), run irsad rebuild there instead",
             silent.join(", ")
         ));
     }

@@ -63,7 +63,7 @@ fn read(
         machine: shared.machine.clone(),
         address: shared.address.clone(),
         at: now,
-        generation: generation(shared),
+        generation: newest_generation(shared),
         served: evidence.served.kids().map(str::to_owned).collect(),
         signing_kid: token.kid.clone(),
         issuers: manifest.issuers().to_vec(),
@@ -97,7 +97,7 @@ pub(super) fn tell(shared: &SharedFacts, own: Option<&Ack>, now: Timestamp, plan
         return;
     };
     let told = shared.acks.iter().find(|ack| ack.node == own.node);
-    let generation = generation(shared);
+    let generation = newest_generation(shared);
     let is_told = told.is_some_and(|told| {
         told.says_the_same(own) && told.generation == generation && now.duration_since(told.at) < RENEWAL
     });
@@ -107,8 +107,9 @@ pub(super) fn tell(shared: &SharedFacts, own: Option<&Ack>, now: Timestamp, plan
     }
 }
 
-/// The newest generation that this node has seen, also where the store went back in time since.
-fn generation(shared: &SharedFacts) -> u64 {
+/// The newest keyring that this node knows of. After a restore of etcd that is the one it remembers: whoever rebuilds the keyring has
+/// to know which node remembers most.
+fn newest_generation(shared: &SharedFacts) -> u64 {
     let stored = shared.keyring.present().map_or(0, |stored| stored.keyring.generation);
     stored.max(shared.applied.present().map_or(0, |mark| mark.generation))
 }

@@ -184,11 +184,12 @@ fn keyring_is_rebuilt_from_the_node_that_has_seen_the_newest_one() {
     let without = rebuild(None, &acks(), false).expect("a keyring");
     assert_eq!(without.standby(), None);
     assert_eq!(without.key("standby-").map(|key| key.state), Some(KeyState::VerifyOnly));
+    let restored = [ack("n1", &[]), Ack { generation: 3, ..ack("n2", &[]) }];
     assert_eq!(
-        rebuild_effect(&without, Some(&older), &acks()[..1]),
+        rebuild_effect(&without, Some(&older), &restored),
         [
             "the store has generation 3 of the keyring; what this node remembers, generation 5, is written as generation 6",
-            "n2 has not reported: where it may have seen a newer generation (irsad status there), run irsad rebuild there instead",
+            "n2 has not reported since: where it may have seen a newer generation (irsad status there), run irsad rebuild there instead",
             "the private half of the standby key is lost with the store: another key is made and stands by",
             "kube-apiserver goes on as it is; every node follows the keyring again, and no token is refused",
         ]

@@ -154,8 +154,8 @@ fn keyring_that_went_back_in_time_is_followed_by_nobody() {
     let snapshot = (fleet.keyring.clone(), fleet.acks.clone());
     fleet.pass_time(91 * DAY);
     fleet.settle();
-    let (files, objects) = (fleet.nodes.clone(), fleet.objects.clone());
-    (fleet.keyring, fleet.version) = (snapshot.0, fleet.version + 1);
+    let (files, objects, newest) = (fleet.nodes.clone(), fleet.objects.clone(), fleet.state().generation);
+    (fleet.keyring, fleet.acks, fleet.version) = (snapshot.0, snapshot.1, fleet.version + 1);
     for _ in 0..5 {
         for number in 0..3 {
             fleet.pass(number, usize::MAX);
@@ -170,6 +170,8 @@ fn keyring_that_went_back_in_time_is_followed_by_nobody() {
         );
     }
     assert!(fleet.waits().iter().all(|what| what.contains("the store went back in time")), "{:?}", fleet.waits());
+    let told: Vec<u64> = fleet.acks.values().map(|(ack, _)| ack.generation).collect();
+    assert_eq!(told, [newest; 3], "whoever rebuilds the keyring learns how much each node remembers");
 }
 
 #[test]
