@@ -158,11 +158,13 @@ pub fn difference(before: &Keyring, after: &Keyring) -> String {
     changes.join(", ")
 }
 
-/// A key that a node accepts and the keyring does not know was put there by a person: it stays accepted, and published. One that
-/// stands alone in a signing key file is that node's to bring in.
+/// A key that a member accepts and the keyring does not know was put there by a person: it stays accepted, and published. One that
+/// stands alone in a signing key file is that node's to bring in. What a node told before it left is no reason: it may have left
+/// before the key did.
 fn take_keys(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) -> Option<Keyring> {
     let is_known = |kid: &str| keyring.key(kid).is_some() || seen.acks.iter().any(|ack| ack.key_on_disk == kid);
-    let new = seen.acks.iter().flat_map(|ack| &ack.keys).find(|key| !is_known(&key.kid))?;
+    let is_member = |ack: &&Ack| keyring.members.iter().any(|member| member.node == ack.node);
+    let new = seen.acks.iter().filter(is_member).flat_map(|ack| &ack.keys).find(|key| !is_known(&key.kid))?;
     let mut changed = keyring.clone();
     changed.keys.push(KeyringKey::adopted(&new.kid, &new.public_key, KeyState::Draining, now));
     Some(changed)
@@ -340,3 +342,5 @@ fn with_keys(keyring: &Keyring, change: impl Fn(&KeyringKey) -> Option<KeyringKe
 mod model_check;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod thousand;
