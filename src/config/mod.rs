@@ -174,8 +174,7 @@ pub enum Keys {
 pub enum Restart {
     /// `rolling`: yes, when it is safe.
     Rolling,
-    /// `opportunistic`: only when it restarts anyway; in this version that is a
-    /// boot, before which what was proven is put back.
+    /// `opportunistic`: other keys are written and taken up when it restarts anyway; after `restartDeadline`, as `rolling`.
     Opportunistic,
     /// `never`: no.
     Never,

@@ -313,10 +313,6 @@ pub(super) fn rotation(section: Section<'_>, notices: &mut Vec<String>) -> Rotat
     if below_floors {
         notices.push("rotation.belowFloors is true: keys may leave before tokens do, valid tokens can be refused; only for tests".to_owned());
     }
-    if section.has("period") && !never {
-        notices
-            .push("rotation.period: keys are not rotated in this version; the key on disk goes on signing".to_owned());
-    }
     section.finish();
     settings
 }

@@ -408,7 +408,6 @@ fn what_is_not_in_this_version_or_dangerous_is_said() {
         settings.notices,
         [
             "rotation.belowFloors is true: keys may leave before tokens do, valid tokens can be refused; only for tests",
-            "rotation.period: keys are not rotated in this version; the key on disk goes on signing",
             "webhook.mode: upstream is not in this version; install amazon-eks-pod-identity-webhook yourself",
         ]
     );

@@ -307,15 +307,19 @@ impl Follower<'_> {
         true
     }
 
-    /// Until when a restart that happens anyway is waited for; `None` where that is over, or where more than keys has changed.
+    /// Until when a restart that happens anyway is waited for; `None` where that is over, or where a key is revoked.
     fn waits_until(&self, own: &Ack) -> Option<Timestamp> {
         let keyring = self.followed.keyring();
         let is_revoked = |kid: &String| keyring.key(kid).is_some_and(|key| key.state == KeyState::Revoked);
-        if keyring.issuers.first() != own.issuers.first() || own.served.iter().any(is_revoked) {
+        if own.served.iter().any(is_revoked) {
             return None;
         }
         let deadline = SignedDuration::try_from(self.desired.restart_deadline).ok()?;
-        let since = keyring.rotate_since.or(keyring.signing().map(|key| key.since))?;
+        let joined = keyring.members.iter().find(|member| member.node == own.node).map(|member| member.since);
+        let since = match keyring.issuers.first() == own.issuers.first() {
+            true => keyring.rotate_since.or(keyring.signing().map(|key| key.since))?,
+            false => joined?,
+        };
         since.checked_add(deadline).ok().filter(|until| *until > self.now)
     }
 

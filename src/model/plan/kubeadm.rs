@@ -93,7 +93,7 @@ fn would_undo(desired: &Desired, why: &str) -> String {
 fn several(node: &NodeFacts) -> Option<String> {
     match &node.api_servers {
         Probe::Present(servers) if servers.len() > 1 => Some(
-            "with several API servers this version leaves ConfigMap kube-system/kubeadm-config to you, put it into \
+            "with apiServer.keys: follow and several API servers ConfigMap kube-system/kubeadm-config is left to you, put it into \
              apiServer.extraArgs there"
                 .to_owned(),
         ),

@@ -330,7 +330,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Why this version, or the configuration, lets no API server be restarted here.
+    /// Why the configuration lets no API server be restarted here.
     fn forbidden(&self, node: &NodeFacts) -> Option<String> {
         let path = self.desired.manifest.display();
         match self.desired.restart {
@@ -346,7 +346,8 @@ impl<'a> Edit<'a> {
         }
         match &node.api_servers {
             Probe::Present(servers) if servers.len() > 1 => Some(format!(
-                "for a version that restarts several API servers in turn: this cluster has {} ({}), {path} is left alone",
+                "for somebody to change {path} as irsad plan shows, on one node after the other: with apiServer.keys: follow irsad restarts \
+                 none of several API servers, and this cluster has {} ({})",
                 servers.len(),
                 servers.join(", ")
             )),

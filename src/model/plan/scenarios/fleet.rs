@@ -200,15 +200,13 @@ fn revoked_key_is_drained_or_dropped_and_every_api_server_refuses_it_in_the_end(
         let bytes = fleet.keyring.clone().expect("a keyring");
         let version = fleet.version.to_string();
         assert!(fleet.put_keyring(&changed.next(&bytes), Some(&version)).is_ok());
-        if how == keyring::Revoke::Now {
-            // That is what was asked for.
-            fleet.nodes.iter_mut().for_each(|node| node.process = node.process.take());
-            fleet.tokens.clear();
-            continue;
+        fleet.killed = (how == keyring::Revoke::Now).then(|| kid.clone());
+        fleet.settle();
+        if how == keyring::Revoke::Drain {
+            assert!(fleet.public_kids().contains(&kid), "its tokens live");
+            fleet.pass_time(2 * DAY);
+            fleet.settle();
         }
-        fleet.settle();
-        fleet.pass_time(2 * DAY);
-        fleet.settle();
         let refuses = |node: &Node| {
             node.process.as_ref().is_some_and(|process| process.verifying.iter().all(|key| key.kid().as_str() != kid))
         };
@@ -224,4 +222,66 @@ fn cluster_of_one_api_server_that_cannot_be_asked_is_left_alone() {
     fleet.nodes[0].stop(fleet.now, 10 * DAY);
     fleet.pass(0, usize::MAX);
     assert_eq!(fleet.keyring, before);
+}
+
+#[test]
+fn node_with_a_leading_controller_is_changed_last() {
+    let mut fleet = Fleet::adopted(3);
+    fleet.order.clear();
+    fleet.controllers = vec!["n1".to_owned(), "n2".to_owned()];
+    fleet.pass_time(91 * DAY);
+    fleet.settle();
+    assert_eq!((fleet.order.first().map(String::as_str), fleet.order.len()), (Some("n3"), 3), "{:?}", fleet.order);
+}
+
+#[test]
+fn opportunistic_restarts_take_the_key_up_and_the_deadline_ends_the_waiting() {
+    let mut fleet = Fleet::adopted(3);
+    fleet.desired.restart = RestartPolicy::Opportunistic;
+    fleet.pass_time(91 * DAY);
+    fleet.settle();
+    assert_eq!(fleet.restarts(), [0, 0, 0]);
+    let waits = fleet.waits();
+    assert!(
+        waits[0].starts_with("for a restart of kube-apiserver that happens anyway, at the latest 2027-"),
+        "{waits:?}"
+    );
+    let signing = fleet.state().signing().map(|key| key.kid.clone());
+    for node in [0, 2] {
+        let now = fleet.now;
+        fleet.nodes[node].stop(now, 1);
+        fleet.pass_time(5);
+        fleet.settle();
+        let process = fleet.nodes[node].process.as_ref().expect("a process");
+        assert_eq!(Some(process.signing.kid().to_string()), signing);
+    }
+    assert_eq!(fleet.restarts(), [1, 0, 1]);
+    fleet.pass_time(31 * DAY);
+    fleet.settle();
+    assert_eq!((fleet.restarts(), fleet.waits()), (vec![1, 1, 1], Vec::new()));
+}
+
+#[test]
+fn what_nobody_may_follow_changes_nothing() {
+    type Edit = fn(&mut SharedFacts);
+    let cases: [(Edit, &str); 4] = [
+        (|shared| shared.name_is_taken = true, "another machine reports as n1 too (nothing changed)"),
+        (|shared| shared.is_for_one_node = true, "keyring.store is a folder, which one node can use"),
+        (
+            |shared| shared.damage = Some("the keyring is of cluster prod-2".to_owned()),
+            "the keyring is of cluster prod-2",
+        ),
+        (|shared| shared.keyring = Probe::Absent, "the keyring is gone from its store, and this node has followed"),
+    ];
+    let mut fleet = Fleet::adopted(2);
+    fleet.pass_time(91 * DAY);
+    for (edit, expected) in cases {
+        let mut facts = fleet.facts(0);
+        let Shared::Seen(shared) = &mut facts.shared else { panic!("a keyring") };
+        edit(shared);
+        let plan = plan(&fleet.desired, &facts, fleet.now);
+        let acts: Vec<&str> = plan.actions.iter().map(Action::name).filter(|name| *name != "acknowledge").collect();
+        assert_eq!(acts, [""; 0], "{expected}");
+        assert!(plan.needs_a_person.iter().any(|why| why.starts_with(expected)), "{expected}: {plan:?}");
+    }
 }

@@ -126,7 +126,7 @@ impl Fleet {
                 .filter(|other| other.name != node.name && other.process.is_none())
                 .map(|other| other.name.clone())
                 .collect(),
-            controllers: Vec::new(),
+            controllers: self.controllers.clone(),
             held: Probe::Present(Vec::new()),
             bucket: None,
             is_for_one_node: false,

@@ -56,6 +56,13 @@ pub struct Token {
 
 #[derive(Clone)]
 pub struct Fleet {
+    pub desired: Desired,
+    /// Key whose live tokens are to be refused.
+    pub killed: Option<String>,
+    /// Nodes whose controllers lead.
+    pub controllers: Vec<String>,
+    /// Nodes in the order in which their API servers were restarted.
+    pub order: Vec<String>,
     pub now: Timestamp,
     pub nodes: Vec<Node>,
     pub keyring: Option<Vec<u8>>,
@@ -100,6 +107,10 @@ impl Fleet {
             leads: number == 1,
         };
         let mut fleet = Self {
+            desired: Desired { provider: None, ..desired() },
+            killed: None,
+            controllers: Vec::new(),
+            order: Vec::new(),
             now,
             nodes: (1..=count).map(node).collect(),
             keyring: None,
@@ -124,10 +135,6 @@ impl Fleet {
         fleet.settle();
         fleet.nodes.iter_mut().for_each(|node| node.restarts = 0);
         fleet
-    }
-
-    fn desired() -> Desired {
-        Desired { provider: None, ..desired() }
     }
 
     pub fn state(&self) -> Keyring {
@@ -160,7 +167,7 @@ impl Fleet {
     /// Every live token, at every API server that runs, and outside.
     fn check(&self) {
         let public = self.public_kids();
-        for Token { issuer, kid, .. } in &self.tokens {
+        for Token { issuer, kid, .. } in self.tokens.iter().filter(|token| self.killed.as_ref() != Some(&token.kid)) {
             for node in &self.nodes {
                 let Some(process) = &node.process else { continue };
                 assert!(process.issuers.contains(issuer), "{} refuses a live token of issuer {issuer}", node.name);
@@ -206,7 +213,7 @@ impl Fleet {
     }
 
     fn plan(&self, number: usize) -> Plan {
-        plan(&Self::desired(), &self.facts(number), self.now)
+        plan(&self.desired, &self.facts(number), self.now)
     }
 
     /// At most `most` actions of one pass of one node; whether there were none.
@@ -305,6 +312,7 @@ impl Fleet {
                 assert_eq!(expected, ExpectedFile::Unchanged(found));
                 node.manifest = Some(text);
                 node.written_at = now;
+                self.order.push(node.name.clone());
                 node.stop(now, RESTART);
             }
             Action::ConfirmChange => (node.change, node.refused) = (None, None),
