@@ -106,7 +106,11 @@ async fn evidence_names_the_process_its_keys_and_its_issuer_and_changes_only_wit
     for refusal in &refusals {
         let starting = matches!(
             refusal,
-            NoAnswer::Down { .. } | NoAnswer::Broken { .. } | NoAnswer::Forbidden { .. } | NoAnswer::Busy { .. }
+            NoAnswer::Down { .. }
+                | NoAnswer::Broken { .. }
+                | NoAnswer::Forbidden { .. }
+                | NoAnswer::Busy { .. }
+                | NoAnswer::TimedOut { .. }
         );
         assert!(starting, "{refusal:?}");
     }

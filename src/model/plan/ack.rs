@@ -7,7 +7,7 @@ use crate::model::{
     rotation::{Ack, AckKey},
 };
 
-use super::{Action, ApiServer, Evidence, Facts, NodeFacts, Plan, RESTART_INTERVAL, SharedFacts};
+use super::{Action, ApiServer, Evidence, Facts, NodeFacts, Plan, SharedFacts, WAITING_INTERVAL};
 
 /// Evidence is told anew after so long, also where it is the same: a node that is silent for longer has a trouble of its own.
 const RENEWAL: SignedDuration = SignedDuration::from_hours(1);
@@ -92,7 +92,7 @@ pub(super) fn tell(shared: &SharedFacts, own: Option<&Ack>, now: Timestamp, plan
         // Evidence takes a full look.
         if shared.own_version.is_none() {
             plan.look_closer = true;
-            plan.next_check = plan.next_check.min(RESTART_INTERVAL);
+            plan.next_check = plan.next_check.min(WAITING_INTERVAL);
         }
         return;
     };

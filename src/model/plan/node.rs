@@ -254,6 +254,10 @@ impl<'a> Edit<'a> {
             );
             return None;
         }
+        // While another issuer still signs, nothing of this is to be put back at a boot.
+        if self.issuer != self.desired.issuer.as_str() {
+            return Some(false);
+        }
         let is_proven = restore::is_proof(evidence, &self.issuer, keys);
         if is_proven {
             restore::remember(self.desired, (self.found, self.digest), keys, node, plan);

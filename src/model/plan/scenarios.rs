@@ -722,7 +722,7 @@ fn flags_that_kubeadm_would_undo_are_said_where_its_configuration_cannot_be_writ
     for (config, servers, why) in [
         (old, 1, "and this cluster has v1.35.0; upgrade to one of these first"),
         (v1beta3, 1, "hold one issuer"),
-        (kubeadm_config(&[]), 3, "with several API servers"),
+        (kubeadm_config(&[]), 3, "and several API servers"),
     ] {
         let mut world = World::adopted();
         (world.kubeadm_config, world.api_servers) = (Some(config.clone()), servers);

@@ -56,7 +56,11 @@ impl Following<'_> {
         match self {
             Self::Disk => true,
             Self::Somebody(shared) => shared.leads,
-            Self::Keyring(followed) => followed.shared.leads,
+            // Without an API server nobody can lead, and where there is one node nobody else does.
+            Self::Keyring(Followed { stored, shared }) => {
+                let members = stored.keyring.members.iter().map(|member| &member.node);
+                shared.leads || members.eq([&shared.node])
+            }
             Self::Nothing => false,
         }
     }
