@@ -36,7 +36,9 @@ pub struct Policy {
     pub token_lifetime: SignedDuration,
     /// How long API servers accept a key after its last use. Not below `token_lifetime`.
     pub verify_retention: SignedDuration,
-    /// What the clocks of nodes, store and verifiers may differ by.
+    /// Twice what any two clocks of nodes and verifiers may differ by, and added to every other length here. Twice, because two
+    /// differences add up: a token that the fastest clock dated lives longest by the slowest, and a moment that the slowest noted is
+    /// over soonest by the fastest.
     pub clock_margin: SignedDuration,
 }
 
@@ -183,7 +185,7 @@ fn note_unused(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) ->
     with_keys(keyring, |key| {
         let is_news = key.state == KeyState::Draining
             && key.unused_since.is_none()
-            && every_member(keyring, seen, |ack| ack.signing_kid != key.kid);
+            && every_member(keyring, seen, |ack| !signs_with(ack, &key.kid));
         is_news.then(|| KeyringKey { unused_since: Some(now), ..key.clone() })
     })
 }
@@ -303,7 +305,7 @@ fn hindrances(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp
         found.push(format!("for kube-apiserver of {} to accept key {kid}", behind.join(", ")));
     }
     if let Some(key) = keyring.keys.iter().find(|key| key.state == KeyState::Draining && key.unused_since.is_none()) {
-        let using = members_without(keyring, seen, |ack| ack.signing_kid != key.kid);
+        let using = members_without(keyring, seen, |ack| !signs_with(ack, &key.kid));
         found.push(format!("for {} to prove that it no longer signs with key {}", using.join(", "), key.kid));
     }
     if keyring.issuers.first() != Some(&policy.issuer) {
@@ -313,6 +315,11 @@ fn hindrances(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp
         found.push(format!("for kube-apiserver of {} to be done with its change", rollout.holder));
     }
     found
+}
+
+/// Whether that node signs with the key, or would after a restart that nobody asked for.
+fn signs_with(ack: &Ack, kid: &str) -> bool {
+    ack.signing_kid == kid || ack.key_on_disk == kid
 }
 
 fn every_member(keyring: &Keyring, seen: Seen<'_>, shows: impl Fn(&Ack) -> bool) -> bool {

@@ -1,8 +1,10 @@
+mod adopting;
+mod following;
+mod leaving;
+mod upgrading;
+
 use super::*;
-use crate::model::{
-    keyring::{Member, Rollout},
-    memory::Version1,
-};
+use crate::model::{keyring::Rollout, memory::Version1};
 
 const OURS: &str = "https://oidc.example.com";
 const OLD: &str = "https://kubernetes.default.svc.cluster.local";
