@@ -10,8 +10,8 @@ use crate::model::{
     trust_policy,
 };
 
-/// What the clocks of nodes, store and verifiers may differ by.
-const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(5);
+/// Twice the largest difference of clocks with which irsad goes on.
+const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(10);
 /// Tag on what irsad created, with the cluster's name as its value.
 const OWNER_TAG: &str = "irsad/cluster";
 
