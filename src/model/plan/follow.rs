@@ -150,7 +150,8 @@ impl Follower<'_> {
         if self.has_a_key_of_somebody(plan) {
             return;
         }
-        let reasons = restart_reasons(self.followed.keyring(), &own);
+        let own_reasons = self.own_reasons();
+        let reasons = [restart_reasons(self.followed.keyring(), &own), own_reasons.clone()].concat();
         if !reasons.is_empty() {
             self.edit.forget_what_a_person_took_back(evidence, self.node(), plan);
             if self.edit.mention_refusal(self.node(), plan) || self.is_held_back(evidence, &own, &reasons, plan) {
@@ -160,6 +161,7 @@ impl Follower<'_> {
         let outside = published::seen_outside(&self.facts.cluster);
         let here = Here {
             ack: &own,
+            own_reasons: &own_reasons,
             is_told: ack::is_told(shared, &own),
             not_ready: &shared.not_ready,
             outside: &outside,
@@ -190,6 +192,12 @@ impl Follower<'_> {
                 self.edit.replace_with(files, evidence, self.now, plan);
             }
         }
+    }
+
+    /// Why the API server has to restart though keys and issuers are right: the rest of what this node's configuration asks for.
+    fn own_reasons(&self) -> Vec<String> {
+        let is_right = self.edit.other_flags_are_right || self.edit.wanted_text == self.edit.found.text();
+        if is_right { Vec::new() } else { vec!["have its other flags as irsad.yaml says".to_owned()] }
     }
 
     fn why_no_evidence(&self, evidence: &Evidence) -> String {

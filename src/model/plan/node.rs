@@ -62,6 +62,8 @@ pub(super) struct Edit<'a> {
     applied: String,
     pub wanted_text: String,
     pub flags_are_right: bool,
+    /// The same, whatever the issuers are.
+    pub other_flags_are_right: bool,
 }
 
 impl<'a> Edit<'a> {
@@ -86,6 +88,7 @@ impl<'a> Edit<'a> {
         };
         let edited = found.with(&wanted).map_err(|error| format!("{path}: {error}"))?;
         let flags_are_right = found.has_flags(&wanted);
+        let other_flags = manifest::Desired { issuers: found.issuers().to_vec(), ..wanted.clone() };
         Ok(Self {
             desired,
             keys,
@@ -95,6 +98,7 @@ impl<'a> Edit<'a> {
             applied: wanted.applied.unwrap_or_default(),
             wanted_text: edited.text().to_owned(),
             flags_are_right,
+            other_flags_are_right: found.has_flags(&other_flags),
         })
     }
 

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 pub struct Here<'a> {
     /// What its running API server and its files show now.
     pub ack: &'a Ack,
+    /// Why its API server has to be restarted for anything but the keyring.
+    pub own_reasons: &'a [String],
     /// The store holds that evidence.
     pub is_told: bool,
     /// Other API servers that do not answer as ready ones, by name.
@@ -22,7 +24,7 @@ pub struct Here<'a> {
 /// What the node does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Follow {
-    /// Its API server is as the keyring wants it.
+    /// Its API server is as it should be.
     Settled,
     /// What has to come true first.
     Wait(String),
@@ -38,7 +40,7 @@ pub enum Follow {
 pub fn follow(keyring: &Keyring, here: Here<'_>, now: Timestamp) -> Follow {
     let node = &here.ack.node;
     let holds = keyring.rollout.as_ref().is_some_and(|rollout| rollout.holder == *node);
-    if restart_reasons(keyring, here.ack).is_empty() {
+    if restart_reasons(keyring, here.ack).is_empty() && here.own_reasons.is_empty() {
         return match (holds, here.is_told) {
             (false, _) => Follow::Settled,
             (true, false) => Follow::Wait("to tell the other nodes what kube-apiserver proved".to_owned()),

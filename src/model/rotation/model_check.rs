@@ -347,7 +347,14 @@ impl Cluster {
     fn ask_node(look: &Look) -> Move {
         let (not_ready, outside) = (world::nodes(look.not_ready), world::kids(look.outside));
         let ack = look.here.ack(look.number);
-        let here = Here { ack: &ack, is_told: look.is_told, not_ready: &not_ready, outside: &outside, after: &[] };
+        let here = Here {
+            ack: &ack,
+            own_reasons: &[],
+            is_told: look.is_told,
+            not_ready: &not_ready,
+            outside: &outside,
+            after: &[],
+        };
         match follow(&look.ring.keyring(), here, ago(0)) {
             Follow::Settled | Follow::Wait(_) => Move::None,
             Follow::Take(taken) => {

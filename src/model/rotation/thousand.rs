@@ -409,7 +409,8 @@ impl Simulation {
         }
         let not_ready: Vec<String> =
             self.nodes.iter().filter(|node| node.process.is_none()).map(|node| node.name.clone()).collect();
-        let here = Here { ack: &ack, is_told, not_ready: &not_ready, outside: &self.public, after: &[] };
+        let here =
+            Here { ack: &ack, own_reasons: &[], is_told, not_ready: &not_ready, outside: &self.public, after: &[] };
         let decided = follow(&current.keyring, here, at(self.now));
         let is_frozen = node.frozen_until > self.now;
         self.nodes[number].kept = Some(current.clone());

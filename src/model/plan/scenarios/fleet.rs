@@ -149,6 +149,19 @@ fn joining_node_has_the_clusters_keys_and_issuers_before_its_api_server_starts()
 }
 
 #[test]
+fn audiences_that_are_asked_for_later_cost_every_node_one_restart_one_at_a_time() {
+    let mut fleet = Fleet::adopted(3);
+    let audiences = [OURS, OLD, "other"];
+    fleet.desired.api_audiences = Some(audiences.map(|audience| audience.parse().expect("an audience")).to_vec());
+    fleet.settle();
+    assert_eq!((fleet.restarts(), fleet.waits()), (vec![1; 3], Vec::new()));
+    for node in &fleet.nodes {
+        let flag = format!("--api-audiences={}", audiences.join(","));
+        assert!(node.manifest.as_ref().is_some_and(|manifest| manifest.contains(&flag)), "{:?}", node.manifest);
+    }
+}
+
+#[test]
 fn keyring_that_went_back_in_time_is_followed_by_nobody() {
     let mut fleet = Fleet::adopted(3);
     let snapshot = (fleet.keyring.clone(), fleet.acks.clone());

@@ -212,7 +212,7 @@ impl Fleet {
         plans.flat_map(|plan| [plan.waiting_for, plan.needs_a_person].concat()).collect()
     }
 
-    fn plan(&self, number: usize) -> Plan {
+    pub fn plan(&self, number: usize) -> Plan {
         plan(&self.desired, &self.facts(number), self.now)
     }
 
