@@ -348,6 +348,13 @@ impl Follower<'_> {
     /// The process is as it should be: its files may have to be brought up to date for the next start.
     fn settle(&self, evidence: &Evidence, plan: &mut Plan) {
         let node = self.node();
+        let ours = self.desired.issuer.as_str();
+        if self.followed.keyring().issuers.first().is_none_or(|issuer| issuer != ours) && !self.followed.shared.leads {
+            plan.wait(
+                format!("for every kube-apiserver to accept issuer {ours}, before this one signs as it"),
+                WAITING_INTERVAL,
+            );
+        }
         let on_disk = node.verifying_keys.present().map(Vec::as_slice).unwrap_or_default();
         let lacks = self.keys.iter().any(|key| !on_disk.iter().any(|known| known.kid() == key.kid()));
         if lacks {

@@ -149,6 +149,21 @@ fn joining_node_has_the_clusters_keys_and_issuers_before_its_api_server_starts()
 }
 
 #[test]
+fn node_whose_part_of_the_adoption_is_done_waits_for_the_others_and_says_so() {
+    let mut fleet = Fleet::of_kubeadm(3);
+    fleet.nodes[2].starts_with = |_| false;
+    while fleet.nodes[1].restarts == 0 || fleet.nodes[1].process.is_none() {
+        for number in 0..3 {
+            fleet.pass(number, usize::MAX);
+        }
+        fleet.pass_time(5);
+    }
+    assert!(fleet.rounds(200), "frozen: {:?}", fleet.waits());
+    let waits = fleet.plan(1).waiting_for;
+    assert_eq!(waits, [format!("for every kube-apiserver to accept issuer {OURS}, before this one signs as it")]);
+}
+
+#[test]
 fn audiences_that_are_asked_for_later_cost_every_node_one_restart_one_at_a_time() {
     let mut fleet = Fleet::adopted(3);
     let audiences = [OURS, OLD, "other"];
