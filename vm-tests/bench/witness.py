@@ -166,7 +166,7 @@ class Witness:
     def show_outside(self, token):
         issuer = self.given.issuer
         try:
-            oidc_client.verify(token, issuer, AUDIENCES[0], issuer, self.outside)
+            oidc_client.verify(token, issuer, AUDIENCES[0], *oidc_client.documents(issuer, issuer, self.outside))
             self.report.count("outside_accepted")
         except (oidc_client.Refused, jwt.PyJWTError) as error:
             got_answer = not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, urllib.error.HTTPError)

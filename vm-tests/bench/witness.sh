@@ -42,6 +42,7 @@ witness_has_seen_tokens() { (($(witnessed .minted || echo 0) >= $1)); }
 
 witness_stop() {
     local refused
+    kill -0 "$witness" || fail "the witness failed: $(tail -n 3 "$IRSAD_LOGS/witness.log")"
     # Tokens from before the change are presented after it, however short the test was.
     wait_for 60 witness_has_accepted $(($(witnessed .accepted) + 20))
     kill -TERM "$witness"
