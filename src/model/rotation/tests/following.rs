@@ -1,7 +1,7 @@
 use super::*;
 
 fn look<'a>(ack: &'a Ack, outside: &'a [String]) -> Here<'a> {
-    Here { ack, is_told: true, not_ready: &[], outside, after: &[] }
+    Here { ack, own_reasons: &[], is_told: true, not_ready: &[], outside, after: &[] }
 }
 
 /// The standby signs: both nodes have to switch.

@@ -40,7 +40,8 @@ fn keyring_of_version_1_is_rotated_once() {
         // As often as there is something to do on this day.
         loop {
             let acks = [running.clone()];
-            let here = Here { ack: &running, is_told: true, not_ready: &[], outside: &outside, after: &[] };
+            let here =
+                Here { ack: &running, own_reasons: &[], is_told: true, not_ready: &[], outside: &outside, after: &[] };
             let seen = Seen { acks: &acks, outside: &outside, control_plane: Some(&one), held: Some(&[]) };
             match follow(&keyring, here, now) {
                 Follow::Take(changed) | Follow::Release(changed) => keyring = store(&changed, &mut bytes),
