@@ -67,6 +67,8 @@ enum Step {
     /// With the restart that follows: a process that is down for a while mints nothing and refuses nothing.
     WriteManifest(usize),
     PutBack(usize),
+    /// One key file, without the rollout.
+    WriteAhead(usize),
     Tell(usize),
     Release(usize),
     Crash(usize),
@@ -124,6 +126,8 @@ struct Bounds {
     most_keys: u8,
     /// Our issuer signs already.
     is_ours: bool,
+    /// Nodes bring their key files up to date and wait for a restart that happens anyway.
+    waits_for_restarts: bool,
     /// The store may go back in time, once.
     store_goes_back: bool,
     revocations: u8,
@@ -137,6 +141,7 @@ const TWO_ROTATIONS: Bounds = Bounds {
     crashes: 2,
     most_keys: 4,
     is_ours: false,
+    waits_for_restarts: false,
     store_goes_back: false,
     revocations: 0,
     skew: 0,
@@ -180,8 +185,11 @@ struct Cluster {
     oldest: i8,
     decided: Answers<Sight, Option<Ring>>,
     moves: Answers<Look, Move>,
-    continued: Answers<(u8, Option<u8>, (u8, bool)), bool>,
+    continued: Answers<Mark, bool>,
 }
+
+/// Generation and fork of the store, and what a node remembers.
+type Mark = (u8, Option<u8>, (u8, bool));
 
 /// What a rule has answered.
 struct Answers<Q, A>(Mutex<HashMap<Q, A>>);
@@ -595,6 +603,7 @@ impl Model for Cluster {
             | Step::WriteSigningKey(number)
             | Step::WriteManifest(number)
             | Step::PutBack(number)
+            | Step::WriteAhead(number)
             | Step::Tell(number)
             | Step::Crash(number)
             | Step::Boot(number)
@@ -647,11 +656,17 @@ impl Cluster {
     fn node_actions(&self, world: &World, number: usize, steps: &mut Vec<Step>) {
         let node = &world.nodes[number];
         let Some(evidence) = node.evidence() else { return steps.push(Step::Boot(number)) };
+        if node.process != Some(node.disk) && (self.bounds.waits_for_restarts || world.crashes < self.bounds.crashes) {
+            steps.push(Step::Restart(number));
+        }
+        let wanted = self.wanted_ring(world).wanted();
+        let keys_differ = (node.disk.verify, node.disk.signing) != (wanted.verify, wanted.signing);
+        if self.bounds.waits_for_restarts && node.change.is_none() && node.disk.issuers == wanted.issuers && keys_differ
+        {
+            steps.push(Step::WriteAhead(number));
+        }
         if world.crashes < self.bounds.crashes {
             steps.push(Step::Crash(number));
-            if node.process != Some(node.disk) {
-                steps.push(Step::Restart(number));
-            }
             if node.change.is_some() {
                 steps.extend([Step::PutBack(number), Step::Forget(number)]);
             }
@@ -697,6 +712,8 @@ impl Cluster {
                 node.disk.issuers = target?.issuers;
                 node.process = Some(node.disk);
             }
+            Step::WriteAhead(_) if node.disk.verify != wanted.verify => node.disk.verify = wanted.verify,
+            Step::WriteAhead(_) => node.disk.signing = wanted.signing,
             Step::PutBack(_) => {
                 node.disk = node.change.take()?.before;
                 node.process = Some(node.disk);
@@ -716,7 +733,7 @@ impl Cluster {
             }
             Step::Restart(_) => {
                 node.process = Some(node.disk);
-                world.crashes += 1;
+                world.crashes += u8::from(!self.bounds.waits_for_restarts);
             }
             _ => node.process = Some(node.disk),
         }
@@ -768,6 +785,11 @@ fn model_of_three_nodes_and_two_rotations_refuses_no_live_token() {
 #[test]
 fn model_of_clocks_that_differ_refuses_no_live_token() {
     assert_safe(Bounds { nodes: 2, skew: 1, crashes: 1, most_keys: 3, ..TWO_ROTATIONS });
+}
+
+#[test]
+fn model_of_nodes_that_wait_for_a_restart_refuses_no_live_token() {
+    assert_safe(Bounds { nodes: 2, crashes: 0, most_keys: 3, waits_for_restarts: true, ..TWO_ROTATIONS });
 }
 
 #[test]
