@@ -23,7 +23,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use irsad::model::manifest::{Desired, Manifest};
+use irsad::model::{
+    key::PublicKey,
+    manifest::{Desired, Manifest},
+    memory::Version1,
+    rotation::{Ack, AckKey, Adoption, ControlPlane, Policy, Seen, adopt, next},
+};
+use jiff::{SignedDuration, Timestamp};
 use real::{
     cloud::Cloud,
     irsad::{Daemon, Machine},
@@ -34,6 +40,7 @@ use tempfile::TempDir;
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const MANIFEST: &str = include_str!("../tests/fixtures/kubeadm-1.36.3/default.yaml");
+const KEYS: &str = include_str!("../tests/fixtures/keys/24-p256.pub");
 const CONFIGURATION: &str = "version: 1\ncluster: bench\nissuer: { store: s3://irsad-bench }\n";
 /// What the unit sets.
 const WATCHDOG: (&str, &str) = ("WATCHDOG_USEC", "60000000");
@@ -48,6 +55,8 @@ struct Figure(&'static str, String, &'static str);
 
 fn main() -> Result {
     let mut figures = vec![Figure("binary", mebibytes(binary_bytes()?), "≤ 18 MiB"), editor()?];
+    figures.push(deciding("what the leader decides, 3 members", 3)?);
+    figures.push(deciding("what the leader decides, 50 members", 50)?);
     let mut quickstart = Machine::quickstart()?;
     quickstart.set(WATCHDOG.0, WATCHDOG.1);
     let with_folder = start_times(&quickstart)?;
@@ -89,6 +98,53 @@ fn editor() -> Result<Figure> {
     };
     let rounds = (0..10).map(|_| round()).collect::<Result<Vec<_>>>()?;
     Ok(Figure("edit of a manifest", spread(rounds), "≤ 1 ms"))
+}
+
+/// The leader's rules over the evidence of so many nodes, and the size of the keyring that they share, on one core.
+fn deciding(name: &'static str, members: usize) -> Result<Figure> {
+    let key = PublicKey::read_all(KEYS.as_bytes())?.swap_remove(0);
+    let now = Timestamp::now();
+    let ack = |number: usize| Ack {
+        version: Version1,
+        node: format!("ip-10-0-0-{number}.eu-west-1.compute.internal"),
+        machine: String::new(),
+        address: format!("10.0.0.{number}"),
+        at: now,
+        generation: 1,
+        served: vec![key.kid().to_string()],
+        signing_kid: key.kid().to_string(),
+        issuers: vec!["https://oidc.example.com".to_owned()],
+        key_on_disk: key.kid().to_string(),
+        key_on_disk_since: now,
+        keys: vec![AckKey { kid: key.kid().to_string(), public_key: key.to_pem() }],
+        process_started_at: now,
+        boot_id: String::new(),
+        failure: None,
+    };
+    let acks: Vec<Ack> = (0..members).map(ack).collect();
+    let control_plane = ControlPlane::default();
+    let Adoption::Begin(keyring) = adopt("bench", &acks, &control_plane, Vec::new(), now) else {
+        return Err("the cluster of the bench cannot be adopted".into());
+    };
+    let policy = Policy {
+        issuer: "https://oidc.example.com".to_owned(),
+        period: None,
+        publish_lead: SignedDuration::from_hours(24),
+        token_lifetime: SignedDuration::from_hours(24),
+        verify_retention: SignedDuration::from_hours(24),
+        clock_margin: SignedDuration::from_mins(10),
+    };
+    let seen = Seen { acks: &acks, outside: &[], control_plane: Some(&control_plane), held: Some(&[]) };
+    let round = || {
+        let start = Instant::now();
+        for _ in 0..100 {
+            black_box(next(black_box(&keyring), seen, &policy, now));
+        }
+        start.elapsed() / 100
+    };
+    let rounds = (0..10).map(|_| round()).collect();
+    let kibibytes = keyring.render().len() as f64 / 1024.0;
+    Ok(Figure(name, format!("{}, keyring {kibibytes:.1} KiB", spread(rounds)), ""))
 }
 
 /// The daemon with clients of S3, IAM and a live API server: started, left alone, then woken again and again.
