@@ -20,6 +20,8 @@ const CONTROLLER_LEASES: [&str; 2] = [
 ];
 /// Secrets with tokens that never expire (kubernetes/kubernetes `pkg/controller/serviceaccount/tokens_controller.go`).
 const LEGACY_TOKENS: &str = "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/service-account-token&limit=250";
+/// Annotation that Cluster API puts on every node that it makes.
+const CLUSTER_API: &str = "cluster.x-k8s.io/cluster-name";
 /// Most pages of them that are read: more are as good as unknown.
 const MOST_PAGES: usize = 40;
 
@@ -54,6 +56,13 @@ impl ApiServer {
             }
             (Err(error), _) | (_, Err(error)) => Probe::Unknown(error.reason()),
         }
+    }
+
+    /// Whether Cluster API made its nodes (kubernetes-sigs/cluster-api `api/core/v1beta1/machine_types.go`): then KubeadmControlPlane
+    /// writes kubeadm's configuration. Not where that could not be asked.
+    pub async fn is_of_cluster_api(&self) -> bool {
+        let nodes = self.list::<NodeList>(NODES, "a list of nodes").await;
+        nodes.is_ok_and(|nodes| nodes.items.iter().any(|node| node.metadata.annotations.contains_key(CLUSTER_API)))
     }
 
     /// Who leads kube-controller-manager and kube-scheduler. A controller without a Lease is left out.
@@ -152,6 +161,8 @@ struct Metadata {
     name: String,
     #[serde(default)]
     namespace: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 impl NodeList {

@@ -2,7 +2,7 @@
 //!
 //! Written only after an API server has proven the flags: a joining node must not sign as an issuer that nobody accepts yet.
 
-use super::{Action, Desired, NodeFacts, Plan, restore::joined};
+use super::{Action, Desired, NodeFacts, Plan, SharedFacts, restore::joined};
 use crate::model::{
     kubeadm::{ISSUER, KubeadmConfig, api_server_arguments, cannot_hold},
     manifest::Manifest,
@@ -42,7 +42,13 @@ pub(super) fn persist(desired: &Desired, found: &Manifest, node: &NodeFacts, is_
 
 /// Has `issuers` stand in kubeadm's configuration before or while API servers run with them. Whether it does, or cannot and that is
 /// said; false where it is not known.
-pub(super) fn assert(desired: &Desired, issuers: &[String], node: &NodeFacts, plan: &mut Plan) -> bool {
+pub(super) fn assert(
+    desired: &Desired,
+    issuers: &[String],
+    node: &NodeFacts,
+    shared: &SharedFacts,
+    plan: &mut Plan,
+) -> bool {
     if !desired.kubeadm_config {
         return true;
     }
@@ -67,7 +73,13 @@ pub(super) fn assert(desired: &Desired, issuers: &[String], node: &NodeFacts, pl
     if holds(&stored.config, &wanted) {
         return true;
     }
-    if let Some(why) = cannot_hold(&stored.config, &issuers) {
+    // Every node that it makes takes its flags from there; on disk irsad puts them right before the API server starts.
+    let by_cluster_api = shared.is_of_cluster_api.then(|| {
+        "Cluster API writes ConfigMap kube-system/kubeadm-config from KubeadmControlPlane, put the issuers into \
+         spec.kubeadmConfigSpec.clusterConfiguration.apiServer.extraArgs there"
+            .to_owned()
+    });
+    if let Some(why) = by_cluster_api.or_else(|| cannot_hold(&stored.config, &issuers)) {
         plan.notices.push(would_undo(desired, &why));
         return true;
     }

@@ -313,3 +313,13 @@ fn what_nobody_may_follow_changes_nothing() {
         assert!(plan.needs_a_person.iter().any(|why| why.starts_with(expected)), "{expected}: {plan:?}");
     }
 }
+
+#[test]
+fn configuration_that_cluster_api_writes_is_left_to_it_and_that_is_said() {
+    let mut fleet = Fleet::of_kubeadm(3);
+    fleet.is_of_cluster_api = true;
+    let before = fleet.kubeadm_config.clone();
+    fleet.settle();
+    assert_eq!((fleet.restarts(), &fleet.kubeadm_config), (vec![2; 3], &before));
+    assert!(fleet.plan(0).notices[0].contains("spec.kubeadmConfigSpec.clusterConfiguration"), "{:?}", fleet.plan(0));
+}

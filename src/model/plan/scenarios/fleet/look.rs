@@ -129,6 +129,7 @@ impl Fleet {
             controllers: self.controllers.clone(),
             held: Probe::Present(Vec::new()),
             bucket: None,
+            is_of_cluster_api: self.is_of_cluster_api,
             is_for_one_node: false,
         }
     }

@@ -57,6 +57,7 @@ pub struct Token {
 #[derive(Clone)]
 pub struct Fleet {
     pub desired: Desired,
+    pub is_of_cluster_api: bool,
     /// Key whose live tokens are to be refused.
     pub killed: Option<String>,
     /// Nodes whose controllers lead.
@@ -108,6 +109,7 @@ impl Fleet {
         };
         let mut fleet = Self {
             desired: Desired { provider: None, ..desired() },
+            is_of_cluster_api: false,
             killed: None,
             controllers: Vec::new(),
             order: Vec::new(),
