@@ -1,6 +1,6 @@
 //! The keyring: whether this node may follow it, what this node tells the others, and what the leader changes in it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     jwks::Jwks,
@@ -14,6 +14,10 @@ use super::{
     Action, CHECK_INTERVAL, Desired, Facts, KeyKeeping, Plan, Shared, SharedFacts, StoredKeyring, WAITING_INTERVAL,
     ack, keyring_bucket::keyring_bucket, kubeadm, published,
 };
+
+/// A node that began to report so short a time ago, and is no member, may just have joined: the leader asks for the control plane. One
+/// that was taken out of the cluster stays silent.
+const NEWCOMER: SignedDuration = SignedDuration::from_mins(10);
 
 /// What decides about this node's keys and issuers.
 #[derive(Debug, Clone, Copy)]
@@ -292,6 +296,13 @@ fn lead(desired: &Desired, facts: &Facts, followed: Followed<'_>, own: Option<Ac
             replaces: followed.stored.version.clone(),
             at: now,
         }),
+    }
+    let is_news = |ack: &Ack| {
+        now.duration_since(ack.at) < NEWCOMER && keyring.members.iter().all(|member| member.node != ack.node)
+    };
+    if acks.iter().any(is_news) {
+        plan.look_closer = true;
+        plan.next_check = plan.next_check.min(WAITING_INTERVAL);
     }
     plan.next_check = plan.next_check.min(CHECK_INTERVAL);
 }

@@ -164,6 +164,18 @@ fn node_whose_part_of_the_adoption_is_done_waits_for_the_others_and_says_so() {
 }
 
 #[test]
+fn leader_looks_for_a_node_that_begins_to_report_and_not_for_one_that_left() {
+    let mut fleet = Fleet::adopted(2);
+    assert!(!fleet.plan(0).look_closer);
+    let (ack, version) = fleet.acks["n1"].clone();
+    let newcomer = rotation::Ack { node: "n3".to_owned(), at: fleet.now, ..ack };
+    fleet.acks.insert("n3".to_owned(), (newcomer, version));
+    assert!(fleet.plan(0).look_closer);
+    fleet.pass_time(1_000);
+    assert!(!fleet.plan(0).look_closer);
+}
+
+#[test]
 fn audiences_that_are_asked_for_later_cost_every_node_one_restart_one_at_a_time() {
     let mut fleet = Fleet::adopted(3);
     let audiences = [OURS, OLD, "other"];
