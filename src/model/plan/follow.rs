@@ -281,23 +281,18 @@ impl Follower<'_> {
     /// What stands in the way of a restart beside the other nodes.
     fn is_held_back(&self, evidence: &Evidence, own: &Ack, reasons: &[String], plan: &mut Plan) -> bool {
         let path = self.desired.manifest.display();
-        if evidence.started_at.is_none() {
-            plan.look_closer = true;
-            plan.wait("for a closer look at kube-apiserver", RESTART_INTERVAL);
-            return true;
-        }
         let why = if plan.published == PublishedState::NotYet {
             format!("for the public documents, before {path} is changed")
         } else if self.node().kubeadm_runs {
             format!("for kubeadm to finish, before {path} is changed")
         } else {
             match self.desired.restart {
-                RestartPolicy::Rolling => return false,
+                RestartPolicy::Rolling => return lacks_proof(evidence, plan),
                 RestartPolicy::Never => {
                     format!("for somebody to change {path} as irsad plan shows (apiServer.restart is never)")
                 }
                 RestartPolicy::Opportunistic => match self.waits_until(own) {
-                    None => return false,
+                    None => return lacks_proof(evidence, plan),
                     Some(until) => {
                         // Every API server accepts the key already: whichever restart comes first may bring it.
                         plan.actions.extend(key_files(self.desired, self.node(), self.keys));
@@ -374,4 +369,14 @@ impl Follower<'_> {
         }
         plan.next_check = plan.next_check.min(CHECK_INTERVAL);
     }
+}
+
+/// An idle look is not enough to restart an API server by; whether a closer one has to come first.
+fn lacks_proof(evidence: &Evidence, plan: &mut Plan) -> bool {
+    if evidence.started_at.is_some() {
+        return false;
+    }
+    plan.look_closer = true;
+    plan.wait("for a closer look at kube-apiserver", RESTART_INTERVAL);
+    true
 }
