@@ -54,6 +54,8 @@ pub struct World {
     pub acts: bool,
     /// The keyring's store has proven that it honours conditions.
     pub store_is_proven: bool,
+    /// Name of this node's Node object, as an API server last said.
+    pub node_name: Option<String>,
     /// This process has told evidence under its node's name.
     pub has_told: bool,
     /// Who leads, as the candidate of this process sees it.
@@ -133,6 +135,7 @@ impl World {
             control_plane: None,
             acts: false,
             store_is_proven: false,
+            node_name: None,
             has_told: false,
             leadership: Leadership::default(),
             keyring_api: None,

@@ -117,11 +117,17 @@ async fn stand(
     mut apis: flag::Receiver<Option<ApiServer>>,
     standings: flag::Sender<Standing>,
 ) {
-    let mut last = None;
+    let (mut last, mut said) = (None, String::new());
     loop {
         let Some(api) = apis.borrow_and_update().clone() else { break };
         if let Err(error) = candidate.take_turn(&api, Timestamp::now()).await {
-            tracing::debug!("the Lease irsad: {error}");
+            let error = error.to_string();
+            // An API server that restarts is no news.
+            match candidate.leads() || error == said {
+                true => tracing::debug!("the Lease irsad: {error}"),
+                false => tracing::warn!("the Lease irsad, without which this node does not lead: {error}"),
+            }
+            said = error;
         }
         last = Some(api);
         standings.send_modify(|standing| {

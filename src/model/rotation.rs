@@ -18,7 +18,7 @@ pub use adopt::{Adoption, adopt, found};
 pub use document::{Ack, AckKey};
 pub use follow::{Follow, Here, follow, restart_reasons};
 pub use held::{Controller, Held, held};
-pub use members::{ControlPlane, ControlPlaneNode};
+pub use members::{ControlPlane, ControlPlaneNode, of_the_control_plane};
 pub use revoke::{RevokeError, revoke, take_over};
 
 use super::keyring::{KeyState, Keyring, KeyringKey, Member, Origin, Revoke};
@@ -180,19 +180,26 @@ fn note_published(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp)
 }
 
 /// A key counts as unused from the moment when every member has shown a token that is signed with another one. A member that is
-/// down, or whose evidence is missing, may still have one of its own.
+/// down, or whose evidence is missing, may still have one of its own. A node that joins with an old key uses it again.
 fn note_unused(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) -> Option<Keyring> {
     with_keys(keyring, |key| {
-        let is_news = key.state == KeyState::Draining
-            && key.unused_since.is_none()
-            && every_member(keyring, seen, |ack| !signs_with(ack, &key.kid));
-        is_news.then(|| KeyringKey { unused_since: Some(now), ..key.clone() })
+        if key.state != KeyState::Draining {
+            return None;
+        }
+        let unused = every_member(keyring, seen, |ack| !signs_with(ack, &key.kid));
+        let used = any_member(keyring, seen, |ack| signs_with(ack, &key.kid));
+        match key.unused_since {
+            None if unused => Some(KeyringKey { unused_since: Some(now), ..key.clone() }),
+            Some(_) if used => Some(KeyringKey { unused_since: None, ..key.clone() }),
+            None | Some(_) => None,
+        }
     })
 }
 
-/// The last token may live until then, and a verifier must find its key.
-fn retire(keyring: &Keyring, _: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
-    let is_gone = |since: Option<Timestamp>| has_passed(since, policy.token_lifetime, policy, now);
+/// The last token may live until then, and a verifier must find its key. Where no outsider could be asked, nobody has compared clocks.
+fn retire(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
+    let is_gone =
+        |since: Option<Timestamp>| !seen.outside.is_empty() && has_passed(since, policy.token_lifetime, policy, now);
     let left = keyring.leaving.iter().filter(|key| !is_gone(key.gone_since)).cloned().collect::<Vec<_>>();
     if left.len() < keyring.leaving.len() {
         return Some(Keyring { leaving: left, ..keyring.clone() });
@@ -202,7 +209,8 @@ fn retire(keyring: &Keyring, _: Seen<'_>, policy: &Policy, now: Timestamp) -> Op
             Some(_) => KeyState::Revoked,
             None => KeyState::VerifyOnly,
         };
-        let is_over = key.state == KeyState::Draining && (is_gone(key.unused_since) || key.revoke == Some(Revoke::Now));
+        let is_unused = is_gone(key.unused_since) && every_member(keyring, seen, |ack| !signs_with(ack, &key.kid));
+        let is_over = key.state == KeyState::Draining && (is_unused || key.revoke == Some(Revoke::Now));
         is_over.then(|| entered(key, state, now))
     })
 }
@@ -214,7 +222,9 @@ fn drop_unneeded(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timest
     with_keys(keyring, |key| {
         let is_over = key.state == KeyState::VerifyOnly
             && key.origin == Origin::Made
+            && !seen.outside.is_empty()
             && has_passed(key.unused_since, policy.verify_retention, policy, now)
+            && every_member(keyring, seen, |ack| !signs_with(ack, &key.kid))
             && !held.iter().any(|held| held.kid == key.kid);
         is_over.then(|| entered(key, KeyState::Retired, now))
     })
@@ -222,14 +232,18 @@ fn drop_unneeded(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timest
 
 /// What no member has any more, neither in its files nor in its process, need not be remembered. A node in the middle of a change
 /// may be about to write what it has read of an earlier keyring: a revoked key that was forgotten would then pass for one that a
-/// person has put there.
-fn forget(keyring: &Keyring, seen: Seen<'_>, _: &Policy, _: Timestamp) -> Option<Keyring> {
+/// person has put there. A node that was off and is no member any more may come back with one: it is remembered for the retention.
+fn forget(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
     if keyring.rollout.is_some() {
         return None;
     }
     let is_gone = |key: &&KeyringKey| {
-        matches!(key.state, KeyState::Retired | KeyState::Revoked)
-            && every_member(keyring, seen, |ack| !ack.has(&key.kid))
+        let is_over = match key.state {
+            KeyState::Retired => true,
+            KeyState::Revoked => has_passed(Some(key.since), policy.verify_retention, policy, now),
+            KeyState::Standby | KeyState::Signing | KeyState::Draining | KeyState::VerifyOnly => false,
+        };
+        is_over && every_member(keyring, seen, |ack| !ack.has(&key.kid))
     };
     let kept: Vec<KeyringKey> = keyring.keys.iter().filter(|key| !is_gone(key)).cloned().collect();
     (kept.len() < keyring.keys.len()).then(|| Keyring { keys: kept, ..keyring.clone() })
@@ -320,6 +334,11 @@ fn hindrances(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp
 /// Whether that node signs with the key, or would after a restart that nobody asked for.
 fn signs_with(ack: &Ack, kid: &str) -> bool {
     ack.signing_kid == kid || ack.key_on_disk == kid
+}
+
+fn any_member(keyring: &Keyring, seen: Seen<'_>, shows: impl Fn(&Ack) -> bool) -> bool {
+    let shows = |member: &Member| seen.acks.iter().any(|ack| ack.node == member.node && shows(ack));
+    keyring.members.iter().any(shows)
 }
 
 fn every_member(keyring: &Keyring, seen: Seen<'_>, shows: impl Fn(&Ack) -> bool) -> bool {

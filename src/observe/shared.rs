@@ -14,7 +14,7 @@ use crate::{
         memory::{self, Version1},
         plan::{ApiServer, DesiredKeyringBucket, KeyringBucketFacts, NodeFacts, Shared, SharedFacts, StoredKeyring},
         probe::{Probe, sentence},
-        rotation::{Ack, ControlPlane, Controller, Held, held},
+        rotation::{Ack, ControlPlane, Controller, Held, held, of_the_control_plane},
     },
     store::{
         Store as _,
@@ -163,7 +163,7 @@ async fn shared(
     let control_plane = world.control_plane.clone();
     let members = control_plane.as_ref().map_or_else(unasked, |seen| seen.members.clone());
     let address = node.manifest.present().map(|(manifest, _)| address(manifest)).unwrap_or_default();
-    let name = match node_name(&members, &address) {
+    let name = match node_name(world, node, &members, &address) {
         Ok(name) => name,
         Err(why) => return Shared::Unknown(why),
     };
@@ -172,6 +172,7 @@ async fn shared(
     let name_is_taken = world.has_told && own.is_some_and(|(ack, _)| ack.machine != machine);
     let (leads, leader) = leadership(world, &name).await;
     let acks: Vec<Ack> = world.acks.iter().map(|(ack, _)| ack.clone()).collect();
+    let acks = members.present().map_or_else(|| acks.clone(), |members| of_the_control_plane(&acks, members));
     let held = match (&keyring, &control_plane) {
         (Probe::Present(stored), Some(seen)) => held_keys(&stored.keyring, seen, &acks),
         _ => unasked(),
@@ -211,10 +212,26 @@ pub(super) fn address(manifest: &Manifest) -> String {
     manifest.advertise_address().unwrap_or("127.0.0.1").to_owned()
 }
 
-/// Name of this node's Node object; where it has none, what kubelet would call it.
-fn node_name(members: &Probe<ControlPlane>, address: &str) -> Result<String, String> {
-    let known = members.present().and_then(|members| members.node_at(address)).map(str::to_owned);
-    known.map_or_else(|| machine::host_name().map_err(|error| sentence(&error)), Ok)
+/// Name of this node's Node object; where it has none, what kubelet would call it. What an API server once said holds until it says
+/// otherwise: nothing may be told under a second name.
+fn node_name(
+    world: &mut World,
+    node: &NodeFacts,
+    members: &Probe<ControlPlane>,
+    address: &str,
+) -> Result<String, String> {
+    match (members, &node.api_server) {
+        (Probe::Unknown(_), _) if world.node_name.is_some() => {}
+        (Probe::Unknown(why), ApiServer::Seen(_)) => return Err(why.clone()),
+        (Probe::Present(members), _) => {
+            world.node_name = members.node_at(address).map(str::to_owned);
+        }
+        (Probe::Unknown(_) | Probe::Absent, _) => {}
+    }
+    match &world.node_name {
+        Some(name) => Ok(name.clone()),
+        None => machine::host_name().map_err(|error| sentence(&error)),
+    }
 }
 
 fn is_a_folder(settings: &Settings) -> bool {

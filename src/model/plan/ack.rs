@@ -11,6 +11,8 @@ use super::{Action, ApiServer, Evidence, Facts, NodeFacts, Plan, SharedFacts, WA
 
 /// Evidence is told anew after so long, also where it is the same: a node that is silent for longer has a trouble of its own.
 const RENEWAL: SignedDuration = SignedDuration::from_hours(1);
+/// Evidence that is older is none: the machine may have had another life since.
+pub(super) const EXPIRY: SignedDuration = SignedDuration::from_hours(2);
 /// Start of a process and time of a file are in whole seconds of one clock.
 const ROUNDING: SignedDuration = SignedDuration::from_secs(1);
 

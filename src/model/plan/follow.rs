@@ -142,7 +142,9 @@ impl Follower<'_> {
         let shared = self.followed.shared;
         let Some(own) = ack::own(self.facts, shared, self.now) else {
             plan.look_closer = true;
-            return plan.wait(self.why_no_evidence(evidence), RESTART_INTERVAL);
+            // What a full look has not shown will not be there in a moment.
+            let again = if evidence.started_at.is_some() { WAITING_INTERVAL } else { RESTART_INTERVAL };
+            return plan.wait(self.why_no_evidence(evidence), again);
         };
         if let Some(why) = self.forgotten_keys(evidence) {
             return plan.needs_a_person.push(why);
@@ -209,7 +211,8 @@ impl Follower<'_> {
             }
             Probe::Absent => "for a closer look at kube-apiserver".to_owned(),
             Probe::Present(_) => format!(
-                "for kube-apiserver to run with the flags of {}, which was written after it started",
+                "for kube-apiserver to run with the flags of {}, which was written after it started; where kubelet sees no reason to restart \
+                 it, move the file out of its folder until the process is gone, and back",
                 self.desired.manifest.display()
             ),
         }
@@ -289,6 +292,8 @@ impl Follower<'_> {
             match self.desired.restart {
                 RestartPolicy::Rolling => return lacks_proof(evidence, plan),
                 RestartPolicy::Never => {
+                    // Whoever restarts it finds the files of the new key.
+                    plan.actions.extend(key_files(self.desired, self.node(), self.keys));
                     format!("for somebody to change {path} as irsad plan shows (apiServer.restart is never)")
                 }
                 RestartPolicy::Opportunistic => match self.waits_until(own) {

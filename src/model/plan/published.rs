@@ -31,9 +31,11 @@ pub(super) fn keys_of_the_files(
     let keys = keys_to_publish(facts, acks)?;
     let remembered = remembered(facts, &keys, now, plan)?;
     let clock_differs = facts.cluster.clock_differs(now);
+    // Where no outsider could be asked, nobody has compared clocks.
+    let is_seen = facts.cluster.public_jwks.as_ref().is_none_or(|public| public.present().is_some());
     let lifetime = match clock_differs {
-        None => SignedDuration::try_from(desired.token_lifetime).unwrap_or(SignedDuration::MAX),
-        Some(_) => SignedDuration::MAX,
+        None if is_seen => SignedDuration::try_from(desired.token_lifetime).unwrap_or(SignedDuration::MAX),
+        None | Some(_) => SignedDuration::MAX,
     };
     plan.notices.extend(clock_differs);
     let next = remember(&remembered, &keys, &seen_outside(&facts.cluster), lifetime, now);

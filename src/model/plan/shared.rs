@@ -5,14 +5,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::{
     jwks::Jwks,
     keyring::Keyring,
-    memory::PublishedKey,
+    memory::{self, PublishedKey},
     probe::Probe,
     rotation::{self, Ack, Adoption, Next, Seen, adopt, next},
 };
 
 use super::{
-    Action, CHECK_INTERVAL, Desired, Facts, KeyKeeping, Plan, Shared, SharedFacts, StoredKeyring, WAITING_INTERVAL,
-    ack, keyring_bucket::keyring_bucket, kubeadm, published,
+    Action, ApiServer, CHECK_INTERVAL, Desired, Facts, KeyKeeping, Plan, RestartPolicy, Shared, SharedFacts,
+    StoredKeyring, WAITING_INTERVAL, ack, keyring_bucket::keyring_bucket, kubeadm, published,
 };
 
 /// A node that began to report so short a time ago, and is no member, may just have joined: the leader asks for the control plane. One
@@ -59,7 +59,7 @@ impl Following<'_> {
     pub fn leads(&self) -> bool {
         match self {
             Self::Disk => true,
-            Self::Somebody(shared) => shared.leads,
+            Self::Somebody(shared) => leads_or_is_alone(shared),
             // Without an API server nobody can lead, and where there is one node nobody else does.
             Self::Keyring(Followed { stored, shared }) => {
                 let members = stored.keyring.members.iter().map(|member| &member.node);
@@ -135,6 +135,12 @@ pub fn followed(shared: &SharedFacts) -> Result<&StoredKeyring, String> {
     }
 }
 
+/// Without rights on the Lease one API server by itself has nobody else to wait for.
+fn leads_or_is_alone(shared: &SharedFacts) -> bool {
+    let servers = shared.control_plane.present().map(rotation::ControlPlane::servers);
+    shared.leads || (shared.leader.is_none() && servers.is_some_and(|servers| servers.len() <= 1))
+}
+
 fn forbidden(shared: &SharedFacts) -> Option<String> {
     if let Some(damage) = &shared.damage {
         return Some(damage.clone());
@@ -165,7 +171,13 @@ fn is_next(shared: &SharedFacts, stored: &StoredKeyring) -> Result<(), String> {
         Probe::Present(mark) => {
             let hash = crate::model::keyring::hash(&stored.bytes);
             let next = stored.keyring.continues(&hash, mark);
-            next.map_err(|error| format!("{error}: irsad rebuild, on the node that irsad rebuild names"))
+            next.map_err(|error| {
+                format!(
+                    "{error}: irsad rebuild, on the node that irsad rebuild names; where the other nodes follow the keyring and only this \
+                     one does not: mv {} /root/, systemctl reload irsad",
+                    memory::KEYRING
+                )
+            })
         }
     }
 }
@@ -178,15 +190,17 @@ fn begin(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp,
         Probe::Present(mark) => {
             return plan.needs_a_person.push(format!(
                 "the keyring is gone from its store, and this node has followed its generation {} (nothing changed): put it back from a \
-                 backup, or have it rebuilt from the nodes: irsad rebuild",
-                mark.generation
+                 backup, or have it rebuilt from the nodes: irsad rebuild; if this is another cluster on the same machine: mv {} \
+                 /root/, systemctl reload irsad",
+                mark.generation,
+                memory::KEYRING
             ));
         }
     }
     if facts.node.nothing_runs() {
         return found(desired, facts, shared, now, plan);
     }
-    if !shared.leads {
+    if !leads_or_is_alone(shared) {
         let who = shared.leader.as_deref().unwrap_or("a leader");
         return plan.wait(format!("for {who} to begin the keyring"), WAITING_INTERVAL);
     }
@@ -264,18 +278,26 @@ fn lead(desired: &Desired, facts: &Facts, followed: Followed<'_>, own: Option<Ac
     if let Some(why) = facts.cluster.clock_differs(now) {
         return plan.notices.push(why);
     }
-    let mut acks = shared.acks.clone();
+    let ours = desired.issuer.as_str();
+    let is_adopting = keyring.issuers.first().is_none_or(|issuer| issuer != ours);
+    // An idle look goes by a list of nodes that may be old.
+    let looked_closely = matches!(&facts.node.api_server, ApiServer::Seen(evidence) if evidence.started_at.is_some());
+    if is_adopting && !looked_closely {
+        plan.look_closer = true;
+        return plan.wait("for a closer look at the control plane", WAITING_INTERVAL);
+    }
+    // One API server alone may sign as us at once, if it is restarted at once: else a node that joins would sign what it refuses.
+    let takes_its_time = desired.restart != RestartPolicy::Rolling || facts.node.refused != Probe::Absent;
+    let control_plane = shared.control_plane.present();
+    let control_plane = control_plane.filter(|_| looked_closely && !(is_adopting && takes_its_time));
+    let mut acks: Vec<Ack> =
+        shared.acks.iter().filter(|ack| now.duration_since(ack.at) < ack::EXPIRY).cloned().collect();
     if let Some(own) = own {
         acks.retain(|ack| ack.node != own.node);
         acks.push(own);
     }
     let outside = published::seen_outside(&facts.cluster);
-    let seen = Seen {
-        acks: &acks,
-        outside: &outside,
-        control_plane: shared.control_plane.present(),
-        held: shared.held.present().map(Vec::as_slice),
-    };
+    let seen = Seen { acks: &acks, outside: &outside, control_plane, held: shared.held.present().map(Vec::as_slice) };
     match next(keyring, seen, &desired.policy(), now) {
         Next::Wait(waits) => {
             waits.into_iter().for_each(|what| plan.wait(what, WAITING_INTERVAL));

@@ -40,6 +40,17 @@ impl ControlPlane {
     }
 }
 
+/// Evidence of nodes that are still part of the control plane: what a node told before it left is about nothing.
+pub fn of_the_control_plane(acks: &[Ack], control_plane: &ControlPlane) -> Vec<Ack> {
+    let lists_nobody = control_plane.nodes.is_empty() && control_plane.api_servers.is_empty();
+    let is_part = |ack: &&Ack| {
+        lists_nobody
+            || control_plane.nodes.iter().any(|node| node.name == ack.node)
+            || control_plane.api_servers.contains(&ack.address)
+    };
+    acks.iter().filter(is_part).cloned().collect()
+}
+
 /// Names of all that must follow: Node objects, and API servers that have none; one that nothing else names goes by its address.
 /// Where nothing is listed, whoever reports is one.
 pub(super) fn required(control_plane: &ControlPlane, acks: &[Ack]) -> Vec<String> {

@@ -251,7 +251,8 @@ fn revoked_key_is_drained_or_dropped_and_every_api_server_refuses_it_in_the_end(
             node.process.as_ref().is_some_and(|process| process.verifying.iter().all(|key| key.kid().as_str() != kid))
         };
         assert!(fleet.nodes.iter().all(refuses), "{how:?}");
-        assert!(fleet.state().key(&kid).is_none() && !fleet.public_kids().contains(&kid));
+        let state = fleet.state().key(&kid).map(|key| key.state);
+        assert_eq!((state, fleet.public_kids().contains(&kid)), (Some(keyring::KeyState::Revoked), false));
     }
 }
 
