@@ -85,14 +85,23 @@ impl Fleet {
         self.nodes.iter().map(Node::good_starts).collect()
     }
 
-    /// What an API server that runs gives an administrator at `path`, as JSON.
-    pub async fn get(&self, path: &str) -> Result<Value> {
-        self.nodes.iter().find(|node| node.running().is_some()).ok_or("no API server runs")?.get(path).await
+    async fn ready_node(&self) -> Result<&Node> {
+        for node in &self.nodes {
+            if node.is_ready().await {
+                return Ok(node);
+            }
+        }
+        Err("no API server is ready".into())
     }
 
-    /// Runs kubectl as an administrator by the API server of the first node that has one, and returns what it printed.
+    /// What an API server that is ready gives an administrator at `path`, as JSON.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.ready_node().await?.get(path).await
+    }
+
+    /// Runs kubectl as an administrator by the first API server that is ready, and returns what it printed.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let node = self.nodes.iter().find(|node| node.running().is_some()).ok_or("no API server runs")?;
+        let node = self.ready_node().await?;
         let mut command = Command::new(programs().ok_or("no programs")?.join("kubectl"));
         command.arg("--kubeconfig").arg(node.machine.path("/etc/kubernetes/super-admin.conf"));
         command.args(["--server", &format!("https://{}:6443", node.address), "--request-timeout", "10s"]);

@@ -1,6 +1,13 @@
 //! A fleet on which irsad runs, with documents in S3, under the eyes of the oracle.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -10,7 +17,7 @@ use crate::{
     control_plane::Result,
     fleet::{Fleet, KUBEADM},
     irsad::{Machine, Said},
-    node::Node,
+    node::{MANIFEST, Node},
     oracle::{Expected, Oracle, Verdict},
 };
 
@@ -26,6 +33,7 @@ const OUTSIDE: Duration = Duration::from_secs(18);
 const INSIDE: Duration = Duration::from_secs(58);
 /// Longest wait for anything that irsad is to do by itself, the 60 s between two passes included.
 const PATIENCE: Duration = Duration::from_secs(240);
+const PACE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/irsad";
 
@@ -34,6 +42,7 @@ pub struct Scene {
     oracle: Oracle,
     pub fleet: Fleet,
     config: String,
+    _pace: mpsc::Sender<()>,
 }
 
 impl Scene {
@@ -46,7 +55,7 @@ impl Scene {
     pub async fn adopt_with(change: impl Fn(&Fleet) -> Result<()>) -> Result<Self> {
         let fleet = Fleet::start(3).await?;
         change(&fleet)?;
-        let mut scene = Self { oracle: oracle(&fleet)?, fleet, config: CONFIG.to_owned() };
+        let mut scene = Self::over(fleet, CONFIG.to_owned())?;
         scene.oracle.rounds(1).await?;
         scene.start_irsad()?;
         Ok(scene)
@@ -68,13 +77,17 @@ impl Scene {
             if said.code == Some(0) { Ok(()) } else { Err(format!("irsad prepare: {said:?}").into()) }
         };
         let fleet = Fleet::start_with(3, cloud, prepare).await?;
-        let mut scene = Self { oracle: oracle(&fleet)?, fleet, config };
+        let mut scene = Self::over(fleet, config)?;
         scene.start_irsad()?;
         scene.until_converged().await?;
         // What it saw before the first publication was the first node's way to start, not irsad's.
         scene.oracle = oracle(&scene.fleet)?;
         scene.oracle.rounds(1).await?;
         Ok(scene)
+    }
+
+    fn over(fleet: Fleet, config: String) -> Result<Self> {
+        Ok(Self { oracle: oracle(&fleet)?, _pace: quicken(&fleet), fleet, config })
     }
 
     fn start_irsad(&mut self) -> Result<()> {
@@ -102,18 +115,19 @@ impl Scene {
     }
 
     /// The node whose irsad leads, by its place; `None` while nobody does.
-    pub async fn leader(&self) -> Result<Option<usize>> {
-        let lease = self.fleet.get(LEASE).await?;
+    pub async fn leader(&self) -> Option<usize> {
+        let lease = self.fleet.get(LEASE).await.ok()?;
         let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-        Ok(self.fleet.nodes.iter().position(|node| holder.starts_with(&format!("{}_", node.name))))
+        self.fleet.nodes.iter().position(|node| holder.starts_with(&format!("{}_", node.name)))
     }
 
-    /// Ends the leader's irsad at whatever it does, frees its Lease, as a person may, and starts it again.
-    pub async fn kill_leader(&mut self) -> Result<()> {
-        let Some(leader) = self.leader().await? else { return Ok(()) };
+    /// Ends the leader's irsad at whatever it does, frees its Lease, as a person may, and starts it again. False where nobody leads.
+    pub async fn kill_leader(&mut self) -> Result<bool> {
+        let Some(leader) = self.leader().await else { return Ok(false) };
         self.fleet.nodes[leader].kill_irsad();
         self.free_lease().await?;
-        self.fleet.nodes[leader].start_irsad()
+        self.fleet.nodes[leader].start_irsad()?;
+        Ok(true)
     }
 
     /// Frees the Lease: whoever is first leads, whoever led believes so for a moment longer.
@@ -121,13 +135,14 @@ impl Scene {
         self.fleet.kubectl(&["-n", "kube-system", "delete", "lease", "irsad", "--ignore-not-found"]).await.map(drop)
     }
 
-    /// The newest generation of the keyring that a node remembers; 0 before there is one.
-    pub fn generation(&self) -> u64 {
-        let of = |node: &Node| {
+    /// The newest generation of the keyring that a node remembers, 0 before there is one, and that node's place.
+    pub fn newest(&self) -> (u64, usize) {
+        let generation = |node: &Node| {
             let keyring: Value = serde_json::from_str(&node.machine.read("/var/lib/irsad/keyring.json").ok()?).ok()?;
             keyring["generation"].as_u64()
         };
-        self.fleet.nodes.iter().filter_map(of).max().unwrap_or_default()
+        let all = self.fleet.nodes.iter().enumerate();
+        all.map(|(index, node)| (generation(node).unwrap_or_default(), index)).max().unwrap_or_default()
     }
 
     /// Waits until `is_so`.
@@ -197,6 +212,22 @@ impl Scene {
 fn oracle(fleet: &Fleet) -> Result<Oracle> {
     let caches = vec![Duration::ZERO, CACHE];
     Oracle::start(fleet, Expected { issuer: ISSUER.to_owned(), caches, outside: OUTSIDE, inside: INSIDE })
+}
+
+/// Has every irsad look at everything each [`PACE`], as it does each minute, until what this returns is dropped: one of its files seems
+/// to change.
+fn quicken(fleet: &Fleet) -> mpsc::Sender<()> {
+    let manifests: Vec<PathBuf> = fleet.nodes.iter().map(|node| node.machine.path(MANIFEST)).collect();
+    let (stop, stopped) = mpsc::channel();
+    thread::spawn(move || {
+        while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
+            for manifest in &manifests {
+                // One that is not there has nobody who looks.
+                let _ = fs::metadata(manifest).and_then(|found| fs::set_permissions(manifest, found.permissions()));
+            }
+        }
+    });
+    stop
 }
 
 /// What the daemon saw last.
