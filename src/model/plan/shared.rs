@@ -190,8 +190,8 @@ fn begin(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp,
         Probe::Present(mark) => {
             return plan.needs_a_person.push(format!(
                 "the keyring is gone from its store, and this node has followed its generation {} (nothing changed): put it back from a \
-                 backup, or have it rebuilt from the nodes: irsad rebuild; if this is another cluster on the same machine: mv {} \
-                 /root/, systemctl reload irsad",
+                 backup, or have it rebuilt from the nodes: irsad rebuild; only where kubeadm reset and init have made a new cluster: rm \
+                 {} and systemctl reload irsad",
                 mark.generation,
                 memory::KEYRING
             ));
