@@ -31,8 +31,8 @@ const CONFIG: &str = "version: 1\ncluster: fleet\nissuer: { store: \"s3://irsad-
 const CACHE: Duration = Duration::from_secs(4);
 const OUTSIDE: Duration = Duration::from_secs(18);
 const INSIDE: Duration = Duration::from_secs(58);
-/// Longest wait for anything that irsad is to do by itself, the 60 s between two passes included.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// Longest wait for anything that irsad is to do by itself, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(600);
 const PACE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/irsad";
