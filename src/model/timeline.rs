@@ -1,6 +1,6 @@
 //! The life of the cluster's keys as a picture: what was, by the keyring's own record, and what the clocks will allow.
 //!
-//! It must not know how it is drawn; [`text`] and [`svg`] do. Times are UTC.
+//! It must not know how it is drawn; `text` and `svg` do. Times are UTC.
 
 mod svg;
 mod text;

@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod disk;
 mod evidence;
+mod first_boot;
 mod irsad;
 mod keyring_secrets;
 mod kubernetes;

@@ -156,3 +156,20 @@ fn key_that_something_still_needs_is_not_dropped() {
     assert!(!drops(Some(&held)), "a Secret needs it");
     assert!(!drops(None), "nobody could be asked");
 }
+
+#[test]
+fn key_is_held_by_tokens_that_never_expire_and_by_a_controller_that_may_still_sign_with_it() {
+    let old = key("k0", KeyState::VerifyOnly, Origin::Made);
+    let keyring = Keyring { keys: [vec![old], keyring().keys].concat(), ..keyring() };
+    let secret = |kid: &str| ("default/builder".to_owned(), kid.to_owned());
+    let kids = |held: Vec<Held>| held.into_iter().map(|held| held.kid).collect::<Vec<_>>();
+    assert_eq!(kids(held(&keyring, &[secret("k0"), secret("k1"), secret("gone")], None, &[])), ["k0"]);
+
+    // The file of n1 was written at 50.
+    let acks = [Ack { key_on_disk_since: at(50), ..ack("n1", "k1", &["k0", "k1"]) }];
+    for (node, since, holds) in [("n1", 51, false), ("n1", 50, true), ("n1", 0, true), ("n9", 99, true)] {
+        let controller = Controller { node: node.to_owned(), since: at(since) };
+        let held = held(&keyring, &[], Some(&controller), &acks);
+        assert_eq!(held.iter().any(|held| held.kid == "k0"), holds, "{node} leads since {since}: {held:?}");
+    }
+}
