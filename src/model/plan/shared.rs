@@ -174,7 +174,7 @@ fn is_next(shared: &SharedFacts, stored: &StoredKeyring) -> Result<(), String> {
             next.map_err(|error| {
                 format!(
                     "{error}: irsad rebuild, on the node that irsad rebuild names; where the other nodes follow the keyring and only this \
-                     one does not: mv {} /root/, systemctl reload irsad",
+                     one does not: rm {} and systemctl reload irsad",
                     memory::KEYRING
                 )
             })
