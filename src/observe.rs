@@ -232,13 +232,15 @@ async fn observe_api_server(world: &mut World, manifest: &Probe<(Manifest, Diges
         Ok(client) => client,
         Err(why) => return Asked::alone(ApiServer::NoKubeconfig(why)),
     };
-    if closeness == Closeness::Full {
+    let depth = if closeness == Closeness::Full { Depth::Proof } else { Depth::Served };
+    let api_server = seen(client.ask_evidence(depth).await);
+    // What a server did not answer while it restarted is asked again as soon as it answers.
+    let is_unknown = world.control_plane.as_ref().is_none_or(|seen| seen.members.unknown().is_some());
+    if closeness == Closeness::Full || (is_unknown && matches!(api_server, ApiServer::Seen(_))) {
         let configuration = kubeadm_config(client.kubeadm_configuration().await);
         let peers = Peers { kubeconfig: &kubeconfig.bytes, own: &address, port: manifest.secure_port() };
         world.control_plane = Some(control_plane::observe(&client, &peers, configuration).await);
     }
-    let depth = if closeness == Closeness::Full { Depth::Proof } else { Depth::Served };
-    let api_server = seen(client.ask_evidence(depth).await);
     match world.control_plane.clone() {
         Some(seen) => Asked {
             api_server,
