@@ -38,12 +38,14 @@ use crate::{
 
 mod candidacy;
 mod journal;
+mod pass;
 mod region;
 mod request;
 mod wake;
 
 use candidacy::Candidacy;
 use journal::announce;
+pub use pass::Pass;
 use region::remember_region;
 use wake::{Woken, changes_any_of, stop_signals, wait};
 
@@ -83,32 +85,6 @@ pub struct Irsad {
     /// Complaint about a configuration that could not be loaded; the old one holds.
     stale_settings: Option<String>,
     _lock: Option<Lock>,
-}
-
-/// What one pass came to.
-#[derive(Debug)]
-pub struct Pass {
-    /// What was observed.
-    pub facts: Facts,
-    /// What was planned.
-    pub plan: Plan,
-    /// Sentences of the actions that were carried out.
-    pub done: Vec<String>,
-    /// What ended it early.
-    pub failure: Option<anyhow::Error>,
-}
-
-impl Pass {
-    /// Nothing is left to do and nothing is waited for.
-    pub fn is_converged(&self) -> bool {
-        self.plan.is_converged() && self.failure.is_none()
-    }
-
-    /// Another pass at once would find something to do or to look after.
-    fn wants_another(&self) -> bool {
-        let restarts = self.facts.node.change.present().is_some();
-        self.failure.is_none() && (!self.done.is_empty() || restarts)
-    }
 }
 
 impl Irsad {
@@ -204,6 +180,7 @@ impl Irsad {
         };
         systemd::alive();
         let mut pass = Pass { facts, plan, done: Vec::new(), failure: None };
+        let mut has_news = false;
         for action in &pass.plan.actions {
             if *stop.borrow() {
                 break;
@@ -214,11 +191,15 @@ impl Irsad {
             }
             announce(action);
             systemd::alive();
+            has_news |= action.is_news();
             pass.done.push(action.to_string());
             self.history.last_action = Some(DoneAction { at: Timestamp::now(), what: action.to_string() });
         }
         self.remember(&pass);
         self.stand(&pass.facts).await;
+        if let Some(candidacy) = self.candidacy.as_ref().filter(|_| has_news) {
+            candidacy.tell();
+        }
         Some(pass)
     }
 
@@ -297,9 +278,12 @@ impl Irsad {
         let mut files = self.watch(&config_files);
         let mut next = self.first_pass(&mut stop).await;
         while let Some(pass) = next {
-            match wait(self.pause(&pass), &mut stop, &mut reload, files.as_mut()).await? {
+            let pause = self.pause(&pass);
+            let candidacy = self.candidacy.as_mut();
+            match wait(pause, &mut stop, &mut reload, files.as_mut(), candidacy).await? {
                 Woken::Stop => break,
                 Woken::Time => {}
+                Woken::News => self.closeness = Closeness::Full,
                 Woken::Reload => {
                     self.reload(&load).await;
                     files = self.watch(&config_files);

@@ -18,6 +18,8 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases
 /// `kubectl -n kube-system get lease irsad`.
 const NAME: &str = "irsad";
 const A_LEASE: &str = "a Lease";
+/// Changes when a node has written something that the others are to look at: every candidate reads the Lease anyway.
+const NEWS: &str = "irsad/news";
 
 // A leader whose renewal fails in the slowest way still has time for a second one: two questions, a wait, two questions.
 const _: () = assert!(3 * ANSWER_LIMIT.as_secs() + RETRY_PERIOD.as_secs() < RENEW_DEADLINE.as_secs());
@@ -69,6 +71,26 @@ impl<C: Fn() -> Duration> Candidate<C> {
     /// `holderIdentity` of the Lease as it was last seen.
     pub fn holder(&self) -> Option<&str> {
         self.election.holder()
+    }
+
+    /// The last news in the Lease, as [`Candidate::tell`] wrote them.
+    pub fn news(&self) -> Option<&str> {
+        self.lease.get("metadata")?.get("annotations")?.get(NEWS)?.as_str()
+    }
+
+    /// Writes `news`, a text that was never there before, into the Lease as it was last answered. Says whether that was done: where
+    /// somebody else was faster, the next turn sees the Lease anew.
+    ///
+    /// # Errors
+    /// The API server did not answer: nobody knows whether it was written.
+    pub async fn tell(&mut self, api: &ApiServer, news: &str) -> Result<bool, NoAnswer> {
+        let mut lease = json!(self.lease);
+        lease["metadata"]["annotations"][NEWS] = json!(news);
+        match api.put(&path(), &lease).await.and_then(Answer::success) {
+            Ok(answer) => self.keep(&answer).map(|_| true),
+            Err(NoAnswer::Conflict { .. } | NoAnswer::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives the Lease back, so that another node takes it at its next turn. To be called when everything that a leader does
@@ -214,6 +236,28 @@ mod tests {
         let sent: Value = serde_json::from_str(&fake.seen().pop().ok_or("a request")?.body)?;
         assert_eq!(sent["metadata"]["labels"]["team"], "x", "the metadata of others stays");
         assert_eq!(sent["spec"]["leaseTransitions"], 2);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn news_are_told_in_the_lease_as_it_was_seen_and_change_nothing_else() -> Outcome<()> {
+        let (fake, api) = asked_by_script(|seen| match (seen.method.as_str(), seen.earlier) {
+            ("GET", 0) => text(200, &OURS.replace("node-1_a", "node-2_b")),
+            ("PUT", 1) => text(409, "{}"),
+            ("PUT", _) => text(200, &seen.body),
+            _ => text(500, "{}"),
+        })
+        .await?;
+        let (mut candidate, _) = candidate();
+        candidate.take_turn(&api, Timestamp::UNIX_EPOCH).await?;
+        assert_eq!(candidate.news(), None);
+        assert!(!candidate.tell(&api, "node-1_a 1").await?, "somebody else was faster");
+        assert!(candidate.tell(&api, "node-1_a 2").await?);
+        assert_eq!((candidate.news(), candidate.leads()), (Some("node-1_a 2"), false));
+        let sent: Value = serde_json::from_str(&fake.seen().pop().ok_or("a request")?.body)?;
+        let mut expected: Value = serde_json::from_str(&OURS.replace("node-1_a", "node-2_b"))?;
+        expected["metadata"]["annotations"] = json!({ "irsad/news": "node-1_a 2" });
+        assert_eq!(sent, expected);
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! This process as a candidate for the Lease, in a task of its own: a pass that waits for AWS does not lose the lead.
+//! This process as a candidate for the Lease, in a task of its own: a pass that waits for AWS does not lose the lead. The Lease also
+//! tells when another node has news, so that nobody waits for the next look to come due.
 
 use std::time::Duration;
 
@@ -31,14 +32,21 @@ const LIMIT: Duration = Duration::from_secs(10);
 struct Standing {
     leads_until: Option<Duration>,
     leader: Option<String>,
+    /// What the Lease last told to look at.
+    news: Option<String>,
     turns: u64,
 }
 
 /// The running candidate.
 #[derive(Debug)]
 pub(super) struct Candidacy {
+    identity: Identity,
     api: flag::Sender<Option<ApiServer>>,
+    /// How often this process had news.
+    told: flag::Sender<u64>,
     standing: flag::Receiver<Standing>,
+    /// The news that have been looked at.
+    heard: Option<String>,
     task: JoinHandle<()>,
 }
 
@@ -46,11 +54,13 @@ impl Candidacy {
     /// Stands as a process of `node`.
     pub fn begin(node: &str, api: ApiServer) -> Self {
         let process = format!("{}-{:x}", std::process::id(), Timestamp::now().as_nanosecond());
-        let candidate = Candidate::new(Identity::new(node, &process), since_boot as fn() -> Duration);
+        let identity = Identity::new(node, &process);
+        let candidate = Candidate::new(identity.clone(), since_boot as fn() -> Duration);
         let (api, apis) = flag::channel(Some(api));
+        let (told, tells) = flag::channel(0);
         let (standings, standing) = flag::channel(Standing::default());
-        let task = tokio::spawn(stand(candidate, apis, standings));
-        Self { api, standing, task }
+        let task = tokio::spawn(stand(candidate, identity.clone(), apis, tells, standings));
+        Self { identity, api, told, standing, heard: None, task }
     }
 
     /// Asks through this client from now on.
@@ -62,6 +72,25 @@ impl Candidacy {
     pub async fn first_turn(&mut self) {
         // Without an answer this process follows: nothing is lost.
         let _ = timeout(LIMIT, self.standing.wait_for(|standing| standing.turns > 0)).await;
+        self.heard.clone_from(&self.standing.borrow().news);
+    }
+
+    /// Tells the other nodes that there is something new to look at.
+    pub fn tell(&self) {
+        self.told.send_modify(|times| *times += 1);
+    }
+
+    /// Waits until another process has told so.
+    pub async fn news(&mut self) {
+        let own = self.identity.to_string();
+        let is_new = |standing: &Standing| {
+            standing.news != self.heard && standing.news.as_ref().is_some_and(|news| !news.starts_with(&own))
+        };
+        match self.standing.wait_for(is_new).await.map(|standing| standing.news.clone()) {
+            Ok(news) => self.heard = news,
+            // The candidate is gone, and with it everybody who could tell.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Who leads at this moment.
@@ -114,9 +143,12 @@ impl Irsad {
 
 async fn stand(
     mut candidate: Candidate<fn() -> Duration>,
+    identity: Identity,
     mut apis: flag::Receiver<Option<ApiServer>>,
+    mut tells: flag::Receiver<u64>,
     standings: flag::Sender<Standing>,
 ) {
+    let mut told = 0;
     let (mut last, mut said) = (None, String::new());
     loop {
         let Some(api) = apis.borrow_and_update().clone() else { break };
@@ -129,14 +161,21 @@ async fn stand(
             }
             said = error;
         }
+        let times = *tells.borrow_and_update();
+        // Where it does not get through, the next turn tells it.
+        if times > told && matches!(candidate.tell(&api, &format!("{identity} {times}")).await, Ok(true)) {
+            told = times;
+        }
         last = Some(api);
         standings.send_modify(|standing| {
             standing.leads_until = candidate.leads_until();
             standing.leader = candidate.holder().map(str::to_owned);
+            standing.news = candidate.news().map(str::to_owned);
             standing.turns += 1;
         });
         tokio::select! {
             () = sleep(RETRY_PERIOD) => {}
+            Ok(()) = tells.changed() => {}
             changed = apis.wait_for(Option::is_none) => {
                 let _ = changed;
                 break;

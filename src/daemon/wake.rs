@@ -1,4 +1,4 @@
-//! What ends the wait between two passes: time, a signal, a changed file.
+//! What ends the wait between two passes: time, a signal, a changed file, news of another node.
 
 use std::{path::PathBuf, process, time::Duration};
 
@@ -9,6 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::Candidacy;
 use crate::host::{
     systemd,
     watch::{Changed, Watch},
@@ -26,6 +27,14 @@ async fn next_change(files: Option<&mut Watch>) -> anyhow::Result<Changed> {
     }
 }
 
+/// The next news of another node; never, where nobody could tell.
+async fn next_news(candidacy: Option<&mut Candidacy>) {
+    match candidacy {
+        Some(candidacy) => candidacy.news().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Why a wait ended.
 pub(super) enum Woken {
     /// SIGTERM or SIGINT.
@@ -34,16 +43,19 @@ pub(super) enum Woken {
     Time,
     /// SIGHUP.
     Reload,
+    /// Another node has written something that this one may wait for.
+    News,
     /// Watched files.
     Files(Changed),
 }
 
-/// Waits for time, a signal or a changed file, and tells the watchdog meanwhile that the loop is alive.
+/// Waits for time, a signal, a changed file or news, and tells the watchdog meanwhile that the loop is alive.
 pub(super) async fn wait(
     longest: Duration,
     stop: &mut flag::Receiver<bool>,
     reload: &mut Signal,
     mut files: Option<&mut Watch>,
+    mut candidacy: Option<&mut Candidacy>,
 ) -> anyhow::Result<Woken> {
     let until = Instant::now() + longest;
     loop {
@@ -58,6 +70,7 @@ pub(super) async fn wait(
                 return Ok(Woken::Reload);
             }
             changed = next_change(files.as_deref_mut()) => return changed.map(Woken::Files),
+            () = next_news(candidacy.as_deref_mut()) => return Ok(Woken::News),
             () = sleep_until(alive_again) => {
                 if Instant::now() >= until {
                     return Ok(Woken::Time);

@@ -211,6 +211,11 @@ impl Action {
         matches!(self, Self::WriteKeyring { .. } | Self::AddStandby { .. } | Self::FoundKeyring { .. })
     }
 
+    /// Whether other nodes have something to do about it, or wait for it.
+    pub fn is_news(&self) -> bool {
+        self.writes_keyring() || matches!(self, Self::Acknowledge { .. })
+    }
+
     /// One word for it, as the journal field `IRSAD_ACTION` has it.
     pub fn name(&self) -> &'static str {
         match self {
