@@ -49,6 +49,7 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         }
         Action::Acknowledge { ack, replaces } => keyring::acknowledge(world, ack, replaces.as_deref()).await,
         Action::RememberKeyring { bytes, .. } => keyring::remember(root, bytes),
+        Action::ForgetStandbyKey => forget(root, memory::STANDBY_KEY),
         Action::ReplaceVerifyingKeys { path, pem, expected } => {
             keyring::replace(root, path, pem.as_bytes(), PUBLIC, expected)
         }
@@ -85,12 +86,18 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
     }
 }
 
-/// The private half first: should we stop in between, the public half follows from it, the reverse is lost.
+/// The private halves first: should we stop in between, the public ones follow from them, the reverse is lost. An API server that
+/// reads the standby at its first start needs one restart, not two, when that is to sign.
 fn make_key_pair(root: &Root, signing_key: &Path, verifying_keys: &Path) -> anyhow::Result<()> {
-    let key = SigningKey::generate_rsa_2048(&mut rand_core::OsRng)
-        .context("cannot make an RSA-2048 key (nothing written)")?;
+    let (key, standby) = (make_key()?, make_key()?);
+    overwrite(root, Path::new(memory::STANDBY_KEY), standby.to_pem()?.as_bytes())?;
     write_new(root, signing_key, key.to_pem()?.as_bytes(), PRIVATE)?;
-    write_new(root, verifying_keys, verification_pem(&[key.public().clone()]).as_bytes(), PUBLIC)
+    let keys = [key.public().clone(), standby.public().clone()];
+    write_new(root, verifying_keys, verification_pem(&keys).as_bytes(), PUBLIC)
+}
+
+fn make_key() -> anyhow::Result<SigningKey> {
+    SigningKey::generate_rsa_2048(&mut rand_core::OsRng).context("cannot make an RSA-2048 key (nothing written)")
 }
 
 fn write_new(root: &Root, path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {

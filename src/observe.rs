@@ -68,6 +68,7 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
     NodeFacts {
         verifying_keys: read_verifying_keys(world, desired, &manifest),
         signing_key,
+        standby_key: read_signing_key(world, Path::new(memory::STANDBY_KEY), &mut remarks),
         published_keys: memory(&world.root, memory::PUBLISHED_KEYS),
         api_server: seen.api_server,
         api_servers: seen.api_servers,

@@ -27,6 +27,7 @@ pub(super) fn announce(action: &Action) {
         Action::RememberPublishedKeys(_)
         | Action::Acknowledge { .. }
         | Action::RememberKeyring { .. }
+        | Action::ForgetStandbyKey
         | Action::SaveLastGood { .. }
         | Action::BeginChange(_)
         | Action::RememberProven { .. }

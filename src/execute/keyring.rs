@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use jiff::Timestamp;
 
-use super::{LARGEST_FILE_BYTES, PRIVATE, overwrite, staging};
+use super::{LARGEST_FILE_BYTES, PRIVATE, make_key, overwrite, staging};
 use crate::{
     host::{Root, files::Replacement},
     model::{
         file::ExpectedFile,
-        key::{SigningKey, rand_core},
+        key::SigningKey,
         keyring::{KeyState, Keyring, KeyringKey, Origin},
         memory, rotation,
         rotation::Ack,
@@ -68,15 +68,15 @@ async fn keep(world: &mut World, key: &SigningKey) -> anyhow::Result<()> {
 
 /// A key of whose private half this process holds the only copy until it is kept.
 async fn make(world: &mut World, state: KeyState, at: Timestamp) -> anyhow::Result<KeyringKey> {
-    let key = SigningKey::generate_rsa_2048(&mut rand_core::OsRng)
-        .context("cannot make an RSA-2048 key (nothing written)")?;
+    let key = make_key()?;
     keep(world, &key).await?;
     Ok(KeyringKey::new(key.public(), state, Origin::Made, at))
 }
 
 pub(super) async fn found(world: &mut World, cluster: &str, issuer: &str, at: Timestamp) -> anyhow::Result<()> {
     let key = make(world, KeyState::Signing, at).await?;
-    write(world, &rotation::found(cluster, issuer, key), None).await
+    let standby = make(world, KeyState::Standby, at).await?;
+    write(world, &rotation::with_standby(&rotation::found(cluster, issuer, key), standby), None).await
 }
 
 pub(super) async fn add_standby(

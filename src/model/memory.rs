@@ -24,6 +24,8 @@ pub const REFUSED_CHANGE: &str = "/var/lib/irsad/refused-change.json";
 pub const PUBLISHED_KEYS: &str = "/var/lib/irsad/published-keys.json";
 /// Bytes of the newest keyring that this node has followed. An older one is refused, and from it a lost one is rebuilt.
 pub const KEYRING: &str = "/var/lib/irsad/keyring.json";
+/// Private half of the key that `irsad prepare` made to sign next, until the keyring has it.
+pub const STANDBY_KEY: &str = "/var/lib/irsad/standby.key";
 /// See [`Proven`].
 pub const PROVEN: &str = "/var/lib/irsad/proven.json";
 /// Copies of the manifest and key files as they were before the last change, for a rollback.

@@ -14,7 +14,7 @@ mod revoke;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use adopt::{Adoption, adopt, found};
+pub use adopt::{Adoption, adopt, found, stand_by};
 pub use document::{Ack, AckKey};
 pub use follow::{Follow, Here, follow, restart_reasons};
 pub use held::{Controller, Held, held};

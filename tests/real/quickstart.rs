@@ -1,6 +1,9 @@
 //! The demo as a user sees it, and what a wrong input does to it: nothing but a clear sentence.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
 
 use serde_json::Value;
 
@@ -55,16 +58,22 @@ fn plan_changes_no_file() -> Result {
 }
 
 #[test]
-fn node_without_keys_gets_an_rsa_2048_pair_that_openssl_reads() -> Result {
+fn node_without_keys_gets_rsa_2048_keys_that_openssl_reads_one_that_signs_and_one_that_stands_by() -> Result {
     let machine = Machine::quickstart()?;
     fs::remove_dir_all(machine.path("/etc/kubernetes/pki"))?;
     let said = machine.run(&["run", "--once"])?;
     assert_eq!(said.code, Some(0), "{said:?}");
-    let key = machine.path("/etc/kubernetes/pki/sa.key");
-    let output = std::process::Command::new("openssl").args(["rsa", "-noout", "-text", "-in"]).arg(&key).output()?;
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("Private-Key: (2048 bit"), "{output:?}");
-    let derived = std::process::Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).output()?;
-    assert_eq!(String::from_utf8(derived.stdout)?, machine.read("/etc/kubernetes/pki/sa.pub")?);
+    let mut derived = String::new();
+    for path in ["/etc/kubernetes/pki/sa.key", "/var/lib/irsad/standby.key"] {
+        let key = machine.path(path);
+        assert_eq!(fs::metadata(&key)?.permissions().mode() & 0o777, 0o600, "{path}");
+        let output =
+            std::process::Command::new("openssl").args(["rsa", "-noout", "-text", "-in"]).arg(&key).output()?;
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("Private-Key: (2048 bit"), "{output:?}");
+        let public = std::process::Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).output()?;
+        derived += &String::from_utf8(public.stdout)?;
+    }
+    assert_eq!(derived, machine.read("/etc/kubernetes/pki/sa.pub")?);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::model::{
     issuer::{Audience, IssuerUrl},
     keyring::Keyring,
     location::BucketName,
-    memory::{Change, Proven, PublishedKeys, RefusedChange},
+    memory::{self, Change, Proven, PublishedKeys, RefusedChange},
     region::Region,
     rotation::Ack,
 };
@@ -83,6 +83,8 @@ pub enum Action {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// Remove the private half of a standby key that the keyring has by now.
+    ForgetStandbyKey,
     /// Replace the verification file.
     ReplaceVerifyingKeys {
         /// Where.
@@ -233,6 +235,7 @@ impl Action {
             Self::AddStandby { promotes: false, .. } => "add-standby",
             Self::Acknowledge { .. } => "acknowledge",
             Self::RememberKeyring { .. } => "remember-keyring",
+            Self::ForgetStandbyKey => "forget-standby-key",
             Self::ReplaceVerifyingKeys { .. } => "replace-verifying-keys",
             Self::ReplaceSigningKey { .. } => "replace-signing-key",
             Self::RememberPublishedKeys(_) => "remember-published-keys",
@@ -256,7 +259,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeKeyPair { signing_key, verifying_keys } => {
-                write!(f, "make an RSA-2048 signing key: {} and {}", verifying_keys.display(), signing_key.display())
+                write!(f, "make an RSA-2048 signing key and its successor: {} and {}", verifying_keys.display(), signing_key.display())
             }
             Self::WriteVerifyingKeys { path, .. } => {
                 write!(f, "write the public half of the signing key to {}", path.display())
@@ -278,6 +281,7 @@ impl fmt::Display for Action {
                 write!(f, "tell the other nodes what kube-apiserver of {} shows", ack.node)
             }
             Self::RememberKeyring { generation, .. } => write!(f, "remember generation {generation} of the keyring"),
+            Self::ForgetStandbyKey => write!(f, "remove {}: the keyring has what it needs", memory::STANDBY_KEY),
             Self::ReplaceVerifyingKeys { path, .. } => {
                 write!(f, "write the keys that are to be accepted to {}", path.display())
             }

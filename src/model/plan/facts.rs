@@ -115,6 +115,8 @@ pub struct NodeFacts {
     pub manifest: Probe<(Manifest, Digest)>,
     /// Public half of the key in the signing key file. A file that is refused is Unknown.
     pub signing_key: Probe<PublicKey>,
+    /// Public half of the key that was made here to sign next and that the keyring does not have yet.
+    pub standby_key: Probe<PublicKey>,
     /// Keys of the verification file, in order. A file that is refused is Unknown.
     pub verifying_keys: Probe<Vec<PublicKey>>,
     /// The signing key file itself; `None` where it could not be read.

@@ -1,7 +1,10 @@
 //! The key files of this node: a pair that belongs together, or what stands in the way of one.
 
 use super::{Action, ApiServer, Desired, KeyKeeping, NodeFacts, Plan, StoredDocument, WAITING_INTERVAL};
-use crate::model::{key::PublicKey, probe::Probe};
+use crate::model::{
+    key::{PublicKey, verification_pem},
+    probe::Probe,
+};
 
 /// The keys on this node's disk, known to belong together.
 pub(super) struct Keys<'a> {
@@ -52,9 +55,10 @@ pub(super) fn plan_keys<'a>(
             WAITING_INTERVAL,
         ),
         (Some(signing), None) if nothing_runs && !node.had_keys() && desired.keys == KeyKeeping::Manage => {
+            let keys: Vec<PublicKey> = [Some(signing), node.standby_key.present()].into_iter().flatten().cloned().collect();
             plan.actions.push(Action::WriteVerifyingKeys {
                 path: desired.verifying_keys.clone(),
-                pem: signing.to_pem(),
+                pem: verification_pem(&keys),
             });
         }
         (signing, _) => plan.needs_a_person.push(format!(

@@ -91,6 +91,7 @@ struct World {
     now: Timestamp,
     manifest: Option<String>,
     signing: Option<PublicKey>,
+    standby: Option<PublicKey>,
     verifying: Option<Vec<PublicKey>>,
     process: Option<Process>,
     /// The process starts only with issuers that this accepts.
@@ -121,6 +122,7 @@ impl World {
             now,
             manifest: Some(MANIFEST.to_owned()),
             signing: Some(key(0)),
+            standby: None,
             verifying: Some(vec![key(0)]),
             process: None,
             starts_with: |_| true,
@@ -242,6 +244,7 @@ impl World {
                     Probe::Present((Manifest::parse(text.as_bytes()).expect("a manifest"), Digest::of(text.as_bytes())))
                 }),
                 signing_key: probe(self.signing.clone()),
+                standby_key: probe(self.standby.clone()),
                 verifying_keys: probe(self.verifying.clone()),
                 signing_file: None,
                 verifying_file: None,
@@ -289,7 +292,8 @@ impl World {
         match action.clone() {
             Action::MakeKeyPair { .. } => {
                 self.signing = Some(key(2));
-                self.verifying = Some(vec![key(2)]);
+                self.standby = Some(key(1));
+                self.verifying = Some(vec![key(2), key(1)]);
             }
             Action::WriteVerifyingKeys { pem, .. } => {
                 self.verifying = Some(PublicKey::read_all(pem.as_bytes()).expect("keys"));
@@ -300,6 +304,7 @@ impl World {
             | Action::AddStandby { .. }
             | Action::Acknowledge { .. }
             | Action::RememberKeyring { .. }
+            | Action::ForgetStandbyKey
             | Action::ReplaceVerifyingKeys { .. }
             | Action::ReplaceSigningKey { .. } => panic!("{action} without a keyring"),
             Action::CreateBucket { .. } => {
@@ -494,7 +499,7 @@ fn node_prepared_before_kubeadm_never_restarts() {
     (world.signing, world.verifying) = (None, None);
     let plan = world.converge(&desired());
     assert!(plan.is_converged(), "{plan:?}");
-    assert_eq!(world.public_kids(), [key(2).kid().to_string()]);
+    assert_eq!(world.public_kids(), [key(2), key(1)].map(|key| key.kid().to_string()));
     let wanted = crate::model::manifest::Desired {
         issuers: vec![OURS.to_owned(), OLD.to_owned()],
         jwks_uri: Some(desired().jwks_uri()),

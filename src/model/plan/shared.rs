@@ -4,14 +4,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     jwks::Jwks,
-    keyring::Keyring,
+    keyring::{self, KeyState, Keyring, KeyringKey},
     memory::{self, PublishedKey},
     probe::Probe,
     rotation::{self, Ack, Adoption, Next, Seen, adopt, next},
 };
 
 use super::{
-    Action, ApiServer, CHECK_INTERVAL, Desired, Facts, KeyKeeping, Plan, RestartPolicy, Shared, SharedFacts,
+    Action, ApiServer, CHECK_INTERVAL, Desired, Facts, KeyKeeping, NodeFacts, Plan, RestartPolicy, Shared, SharedFacts,
     StoredKeyring, WAITING_INTERVAL, ack, keyring_bucket::keyring_bucket, kubeadm, published,
 };
 
@@ -114,6 +114,9 @@ pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan
         plan.actions
             .push(Action::RememberKeyring { generation: stored.keyring.generation, bytes: stored.bytes.clone() });
     }
+    if facts.node.standby_key.present().is_some() {
+        plan.actions.push(Action::ForgetStandbyKey);
+    }
     if shared.leads {
         lead(desired, facts, followed, own, now, plan);
     }
@@ -169,7 +172,7 @@ fn is_next(shared: &SharedFacts, stored: &StoredKeyring) -> Result<(), String> {
         Probe::Absent => Ok(()),
         Probe::Unknown(why) => Err(why.clone()),
         Probe::Present(mark) => {
-            let hash = crate::model::keyring::hash(&stored.bytes);
+            let hash = keyring::hash(&stored.bytes);
             let next = stored.keyring.continues(&hash, mark);
             next.map_err(|error| {
                 format!(
@@ -209,15 +212,26 @@ fn begin(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp,
     match adopt(&shared.cluster, &shared.acks, control_plane, leaving, now) {
         Adoption::Wait(waits) => waits.into_iter().for_each(|what| plan.wait(what, WAITING_INTERVAL)),
         Adoption::Differ(why) => plan.needs_a_person.push(why),
-        Adoption::Begin(keyring) => {
+        Adoption::Begin(mut keyring) => {
             let kid = keyring.signing().map(|key| key.kid.clone()).unwrap_or_default();
             plan.actions.push(Action::KeepPrivateKey { path: desired.signing_key.clone(), kid });
+            keep_standby(&facts.node, &mut keyring, plan);
             plan.actions.push(Action::WriteKeyring {
                 what: "the keys and issuers that the cluster has".to_owned(),
                 keyring,
                 replaces: None,
             });
         }
+    }
+}
+
+/// The key that `irsad prepare` made to sign next, which the API servers have read at their first start.
+fn keep_standby(node: &NodeFacts, keyring: &mut Keyring, plan: &mut Plan) {
+    let Some(standby) = node.standby_key.present() else { return };
+    rotation::stand_by(keyring, standby.kid().as_str());
+    if keyring.standby().is_some_and(|key| key.kid == standby.kid().as_str()) {
+        let kid = standby.kid().to_string();
+        plan.actions.push(Action::KeepPrivateKey { path: memory::STANDBY_KEY.into(), kid });
     }
 }
 
@@ -231,15 +245,16 @@ fn found(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp,
             at: now,
         }),
         Probe::Present(key) => {
-            let made = crate::model::keyring::KeyringKey::adopted(
-                key.kid().as_str(),
-                &key.to_pem(),
-                crate::model::keyring::KeyState::Signing,
-                now,
-            );
+            let made = KeyringKey::adopted(key.kid().as_str(), &key.to_pem(), KeyState::Signing, now);
             plan.actions.push(Action::KeepPrivateKey { path: desired.signing_key.clone(), kid: key.kid().to_string() });
+            let mut keyring = rotation::found(&shared.cluster, desired.issuer.as_str(), made);
+            if let Some(standby) = facts.node.standby_key.present() {
+                let (kid, pem) = (standby.kid().as_str(), standby.to_pem());
+                keyring.keys.push(KeyringKey::adopted(kid, &pem, KeyState::Draining, now));
+            }
+            keep_standby(&facts.node, &mut keyring, plan);
             plan.actions.push(Action::WriteKeyring {
-                keyring: Box::new(rotation::found(&shared.cluster, desired.issuer.as_str(), made)),
+                keyring: Box::new(keyring),
                 replaces: None,
                 what: "the key of this node".to_owned(),
             });

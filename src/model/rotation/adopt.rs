@@ -92,6 +92,13 @@ fn begin(cluster: &str, acks: &[&Ack], leaving: Vec<PublishedKey>, now: Timestam
     })
 }
 
+/// Makes a key that every node accepts already the standby: its private half was made for that.
+pub fn stand_by(keyring: &mut Keyring, kid: &str) {
+    for key in keyring.keys.iter_mut().filter(|key| key.kid == kid && key.state == KeyState::Draining) {
+        (key.state, key.origin) = (KeyState::Standby, Origin::Made);
+    }
+}
+
 /// The keyring of a cluster that is only being made: its first node's key.
 pub fn found(cluster: &str, issuer: &str, key: KeyringKey) -> Keyring {
     Keyring {

@@ -35,6 +35,25 @@ fn one_node_alone_is_adopted_with_one_restart() {
 }
 
 #[test]
+fn prepared_cluster_is_not_restarted_and_its_first_rotation_costs_each_node_one_restart() {
+    let mut fleet = Fleet::adopted(3);
+    (fleet.keyring, fleet.acks) = Default::default();
+    for node in &mut fleet.nodes {
+        (node.applied, node.verifying) = (None, vec![key(0), key(1)]);
+        node.start(fleet.now);
+    }
+    fleet.nodes[0].standby = Some(key(1));
+    let before = fleet.restarts();
+    fleet.settle();
+    assert_eq!((fleet.restarts(), fleet.waits()), (before.clone(), Vec::new()));
+    assert_eq!(fleet.nodes[0].standby, None);
+    fleet.pass_time(91 * DAY);
+    fleet.settle();
+    assert_eq!(fleet.state().signing().map(|key| key.kid.as_str()), Some(key(1).kid().as_str()));
+    assert_eq!(fleet.restarts(), before.iter().map(|count| count + 1).collect::<Vec<_>>());
+}
+
+#[test]
 fn irsad_that_is_stopped_after_any_action_of_any_node_comes_to_the_same_end() {
     for most in 1..4 {
         let mut fleet = Fleet::of_kubeadm(3);

@@ -52,6 +52,7 @@ impl Fleet {
                     Probe::Present((Manifest::parse(text.as_bytes()).expect("a manifest"), Digest::of(text.as_bytes())))
                 }),
                 signing_key: probe(node.signing.clone()),
+                standby_key: probe(node.standby.clone()),
                 verifying_keys: Probe::Present(node.verifying.clone()),
                 signing_file: mark(),
                 verifying_file: mark(),

@@ -27,6 +27,7 @@ pub struct Node {
     pub machine: String,
     pub manifest: Option<String>,
     pub signing: Option<PublicKey>,
+    pub standby: Option<PublicKey>,
     pub verifying: Vec<PublicKey>,
     pub process: Option<Process>,
     pub starts_at: Option<Timestamp>,
@@ -90,6 +91,7 @@ impl Fleet {
             machine: format!("machine-{number}"),
             manifest: Some(MANIFEST.replace("192.0.2.10", &format!("192.0.2.{number}"))),
             signing: Some(key(0)),
+            standby: None,
             verifying: vec![key(0)],
             process: None,
             starts_at: Some(now),
@@ -256,8 +258,9 @@ impl Fleet {
         let now = self.now;
         let node = &mut self.nodes[number];
         match action.clone() {
-            Action::KeepPrivateKey { kid, .. } => {
-                assert_eq!(node.signing.as_ref().map(|key| key.kid().to_string()), Some(kid.clone()));
+            Action::KeepPrivateKey { path, kid } => {
+                let file = if path == self.desired.signing_key { &node.signing } else { &node.standby };
+                assert_eq!(file.as_ref().map(|key| key.kid().to_string()), Some(kid.clone()));
                 self.kept.insert(kid);
             }
             Action::WriteKeyring { keyring, replaces, .. } => self.put_keyring(&keyring, replaces.as_deref())?,
@@ -279,6 +282,10 @@ impl Fleet {
                 self.acks.insert(ack.node.clone(), (*ack, version));
             }
             Action::RememberKeyring { bytes, .. } => node.applied = Some(bytes),
+            Action::ForgetStandbyKey => {
+                let standby = node.standby.take().expect("a standby key");
+                assert!(self.kept.contains(standby.kid().as_str()), "the only copy of its private half is gone");
+            }
             Action::ReplaceVerifyingKeys { pem, .. } | Action::WriteVerifyingKeys { pem, .. } => {
                 node.verifying = PublicKey::read_all(pem.as_bytes()).expect("keys");
                 let signing = node.signing.as_ref().expect("a signing key");
@@ -335,7 +342,7 @@ impl Node {
         self.starts_at = Some(now.checked_add(SignedDuration::from_secs(seconds)).expect("a time"));
     }
 
-    fn start(&mut self, now: Timestamp) {
+    pub fn start(&mut self, now: Timestamp) {
         self.starts_at = None;
         let Some(text) = &self.manifest else { return };
         let manifest = Manifest::parse(text.as_bytes()).expect("a manifest");
