@@ -1,6 +1,7 @@
 //! `kube-system/kubeadm-config`: from it `kubeadm upgrade` and `kubeadm join` write manifests, so our flags have to stand there too.
 //!
-//! Written only after an API server has proven the flags: a joining node must not sign as an issuer that nobody accepts yet.
+//! What the keyring lists stands there before the first API server runs with it: a node that joins meanwhile has to accept the issuer
+//! that comes, and signs as the one that the others sign as. Without a keyring it is written when an API server has proven it.
 
 use super::{Action, Desired, NodeFacts, Plan, SharedFacts, restore::joined};
 use crate::model::{
@@ -21,23 +22,12 @@ pub struct StoredKubeadmConfig {
 /// Puts what runs into kubeadm's configuration once it is proven, and says so while kubeadm would undo it.
 pub(super) fn persist(desired: &Desired, found: &Manifest, node: &NodeFacts, is_proven: bool, plan: &mut Plan) {
     let Probe::Present(stored) = &node.kubeadm_config else { return };
-    let wanted = wanted(desired, found, &stored.config);
-    if !desired.kubeadm_config || holds(&stored.config, &wanted) {
+    if !desired.kubeadm_config {
         return;
     }
-    let issuers = &wanted[0].1;
-    let hindrance = several(node).or_else(|| cannot_hold(&stored.config, issuers));
-    if let Some(why) = hindrance {
-        return plan.notices.push(would_undo(desired, &why));
-    }
-    match stored.config.with_api_server_args(&wanted) {
-        Err(error) => plan.notices.push(would_undo(desired, &sentence(&error))),
-        Ok(_) if !is_proven => {}
-        Ok(edited) => plan.actions.push(Action::PersistToKubeadm {
-            text: edited.text().to_owned(),
-            resource_version: stored.resource_version.clone(),
-        }),
-    }
+    let wanted = wanted(desired, found, &stored.config);
+    let write = put(desired, stored, &wanted, several(node), plan);
+    plan.actions.extend(write.filter(|_| is_proven));
 }
 
 /// Has `issuers` stand in kubeadm's configuration before or while API servers run with them. Whether it does, or cannot and that is
@@ -66,12 +56,9 @@ pub(super) fn assert(
     let signs_as_us = issuers.first().is_some_and(|first| *first == desired.issuer.as_str());
     let audiences: Option<Vec<String>> =
         desired.api_audiences.as_ref().map(|audiences| audiences.iter().map(ToString::to_string).collect());
-    let mut wanted = api_server_arguments(issuers.clone(), desired.jwks_uri(), audiences.as_deref());
+    let mut wanted = api_server_arguments(issuers, desired.jwks_uri(), audiences.as_deref());
     if !signs_as_us {
         wanted.retain(|(name, _)| *name == ISSUER);
-    }
-    if holds(&stored.config, &wanted) {
-        return true;
     }
     // Every node that it makes takes its flags from there; on disk irsad puts them right before the API server starts.
     let by_cluster_api = shared.is_of_cluster_api.then(|| {
@@ -79,18 +66,37 @@ pub(super) fn assert(
          spec.kubeadmConfigSpec.clusterConfiguration.apiServer.extraArgs there"
             .to_owned()
     });
-    if let Some(why) = by_cluster_api.or_else(|| cannot_hold(&stored.config, &issuers)) {
-        plan.notices.push(would_undo(desired, &why));
-        return true;
+    let write = put(desired, stored, &wanted, by_cluster_api, plan);
+    plan.actions.extend(write);
+    true
+}
+
+/// The write by which kubeadm's configuration holds `wanted`, the issuers first. `None` where it does, and where it cannot: that is said.
+fn put(
+    desired: &Desired,
+    stored: &StoredKubeadmConfig,
+    wanted: &[(&'static str, Vec<String>)],
+    hindrance: Option<String>,
+    plan: &mut Plan,
+) -> Option<Action> {
+    if holds(&stored.config, wanted) {
+        return None;
     }
-    match stored.config.with_api_server_args(&wanted) {
-        Err(error) => plan.notices.push(would_undo(desired, &sentence(&error))),
-        Ok(edited) => plan.actions.push(Action::PersistToKubeadm {
+    let hindrance = hindrance.or_else(|| cannot_hold(&stored.config, &wanted[0].1));
+    let edited = match hindrance {
+        Some(why) => Err(why),
+        None => stored.config.with_api_server_args(wanted).map_err(|error| sentence(&error)),
+    };
+    match edited {
+        Ok(edited) => Some(Action::PersistToKubeadm {
             text: edited.text().to_owned(),
             resource_version: stored.resource_version.clone(),
         }),
+        Err(why) => {
+            plan.notices.push(would_undo(desired, &why));
+            None
+        }
     }
-    true
 }
 
 fn would_undo(desired: &Desired, why: &str) -> String {
