@@ -15,7 +15,7 @@ use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, NodeFacts, Plan, PublishedState, RESTART_INTERVAL,
     RestartPolicy, WAITING_INTERVAL, ack,
     keys::Keys,
-    node::{Edit, Wanted},
+    node::{Edit, Wanted, forgotten_keys},
     published,
     restore::joined,
     shared::Followed,
@@ -220,23 +220,9 @@ impl Follower<'_> {
 
     /// Keys that the running API server accepts and nothing else knows of: a restart would refuse their tokens.
     fn forgotten_keys(&self, evidence: &Evidence) -> Option<String> {
-        let is_known = |kid: &&str| {
-            self.followed.keyring().key(kid).is_some()
-                || self
-                    .node()
-                    .verifying_keys
-                    .present()
-                    .is_some_and(|keys| keys.iter().any(|key| key.kid().as_str() == *kid))
-        };
-        let forgotten: Vec<&str> = evidence.served.kids().filter(|kid| !is_known(kid)).collect();
-        (!forgotten.is_empty()).then(|| {
-            format!(
-                "{} no longer holds key {}, which the running kube-apiserver accepts: its next restart would refuse the tokens of that \
-                 key (nothing written); put the public key back, a copy may be in /var/lib/irsad/last-good",
-                self.desired.verifying_keys.display(),
-                forgotten.join(", ")
-            )
-        })
+        let on_disk = self.node().verifying_keys.present().map(Vec::as_slice).unwrap_or_default();
+        let is_on_disk = |kid: &str| on_disk.iter().any(|key| key.kid().as_str() == kid);
+        forgotten_keys(self.desired, evidence, |kid| self.followed.keyring().key(kid).is_some() || is_on_disk(kid))
     }
 
     /// A key that the keyring does not know stands in the signing key file: somebody wants it to sign. It becomes the next

@@ -50,6 +50,23 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut 
     }
 }
 
+/// Why nothing may restart: the running API server accepts keys that are not known from anywhere else.
+pub(super) fn forgotten_keys(
+    desired: &Desired,
+    evidence: &Evidence,
+    is_known: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let forgotten: Vec<&str> = evidence.served.kids().filter(|kid| !is_known(kid)).collect();
+    (!forgotten.is_empty()).then(|| {
+        format!(
+            "{} no longer holds key {}, which the running kube-apiserver accepts: its next restart would refuse the tokens of that \
+             key (nothing written); put the public key back, a copy may be in /var/lib/irsad/last-good",
+            desired.verifying_keys.display(),
+            forgotten.join(", ")
+        )
+    })
+}
+
 /// The manifest as it is and as it should be.
 pub(super) struct Edit<'a> {
     desired: &'a Desired,
@@ -205,17 +222,7 @@ impl<'a> Edit<'a> {
 
     /// Keys that the running API server accepts and the files no longer hold: a restart would refuse their tokens.
     fn forgotten_keys(&self, evidence: &Evidence) -> Option<String> {
-        let on_disk = |kid: &&str| self.keys.verifying.iter().any(|key| key.kid().as_str() == *kid);
-        let forgotten: Vec<&str> = evidence.served.kids().filter(|kid| !on_disk(kid)).collect();
-        if forgotten.is_empty() {
-            return None;
-        }
-        Some(format!(
-            "{} no longer holds key {}, which the running kube-apiserver accepts: its next restart would refuse the tokens of that \
-             key (nothing written); put the public key back, a copy may be in /var/lib/irsad/last-good",
-            self.desired.verifying_keys.display(),
-            forgotten.join(", ")
-        ))
+        forgotten_keys(self.desired, evidence, |kid| self.keys.verifying.iter().any(|key| key.kid().as_str() == kid))
     }
 
     /// Whether the running process verifies and signs with what the files hold.
