@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use crate::model::{
     discovery::{DISCOVERY_PATH, Discovery},
     jwks::{Jwk, Jwks},
-    location::Location,
+    location::{BucketName, Location},
     probe::Probe,
+    region::Region,
     trust_policy,
 };
 
@@ -99,31 +100,47 @@ fn documents(desired: &Desired, jwks: Vec<Jwk>) -> Result<Documents, String> {
     })
 }
 
+/// Settings of a bucket that is there, or that is created here: `nothing` is set then. `None` where it is not known, and where a person
+/// has to create it, who reads `missing`.
+pub(super) fn bucket<F: Clone>(
+    found: &Probe<F>,
+    create: Option<(&BucketName, &Region)>,
+    nothing: impl FnOnce() -> F,
+    missing: impl FnOnce() -> String,
+    plan: &mut Plan,
+) -> Option<F> {
+    match (found, create) {
+        (Probe::Present(found), _) => Some(found.clone()),
+        (Probe::Absent, Some((bucket, region))) => {
+            plan.actions.push(Action::CreateBucket { bucket: bucket.clone(), region: region.clone() });
+            Some(nothing())
+        }
+        (Probe::Absent, None) => {
+            plan.needs_a_person.push(missing());
+            None
+        }
+        (Probe::Unknown(why), _) => {
+            plan.wait(why.clone(), WAITING_INTERVAL);
+            None
+        }
+    }
+}
+
 /// Whether documents may be written to the bucket, now or after the actions planned here.
 fn plan_bucket(desired: &Desired, wanted: &DesiredBucket, found: &Probe<BucketFacts>, plan: &mut Plan) -> bool {
-    let nothing = BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent };
-    let found = match found {
-        Probe::Unknown(why) => {
-            plan.wait(why.clone(), WAITING_INTERVAL);
-            return false;
-        }
-        Probe::Absent if wanted.create => {
-            plan.actions.push(Action::CreateBucket { bucket: wanted.name.clone(), region: wanted.region.clone() });
-            &nothing
-        }
-        Probe::Absent => {
-            plan.needs_a_person.push(format!(
-                "bucket {} does not exist and issuer.createBucket is false; create it in {} or set issuer.createBucket: true",
-                wanted.name, wanted.region
-            ));
-            return false;
-        }
-        Probe::Present(found) => found,
+    let nothing = || BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent };
+    let missing = || {
+        format!(
+            "bucket {} does not exist and issuer.createBucket is false; create it in {} or set issuer.createBucket: true",
+            wanted.name, wanted.region
+        )
     };
+    let create = wanted.create.then_some((&wanted.name, &wanted.region));
+    let Some(found) = bucket(found, create, nothing, missing, plan) else { return false };
     if !(wanted.create && wanted.public_by_policy) {
         return true;
     }
-    plan_public_reading(desired, wanted, found, plan)
+    plan_public_reading(desired, wanted, &found, plan)
 }
 
 /// Public access block and policy, so that everybody reads exactly the two documents.

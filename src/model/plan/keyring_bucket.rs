@@ -2,7 +2,7 @@
 
 use crate::model::{keyring_bucket::KeyringBucket, location::BucketName, probe::Probe, region::Region};
 
-use super::{Action, Plan, PublicAccessBlock, WAITING_INTERVAL};
+use super::{Action, Plan, PublicAccessBlock, WAITING_INTERVAL, cluster::bucket};
 
 /// The keyring's bucket as it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,30 +34,20 @@ pub struct KeyringBucketFacts {
 /// here: closed first, then filled.
 pub fn keyring_bucket(wanted: &DesiredKeyringBucket, found: &Probe<KeyringBucketFacts>, plan: &mut Plan) -> bool {
     let nothing =
-        KeyringBucketFacts { public_access_block: Probe::Absent, versioning: Probe::Absent, policy: Probe::Absent };
-    let found = match found {
-        Probe::Unknown(why) => {
-            plan.wait(why.clone(), WAITING_INTERVAL);
-            return false;
-        }
-        Probe::Absent if wanted.create => {
-            plan.actions.push(Action::CreateBucket { bucket: wanted.name.clone(), region: wanted.region.clone() });
-            &nothing
-        }
-        Probe::Absent => {
-            plan.needs_a_person.push(format!(
-                "the keyring's bucket {} does not exist and issuer.createBucket is false; create it in {}, closed to the public and with \
-                 versions, or set issuer.createBucket: true",
-                wanted.name, wanted.region
-            ));
-            return false;
-        }
-        Probe::Present(found) => found,
+        || KeyringBucketFacts { public_access_block: Probe::Absent, versioning: Probe::Absent, policy: Probe::Absent };
+    let missing = || {
+        format!(
+            "the keyring's bucket {} does not exist and issuer.createBucket is false; create it in {}, closed to the public and with \
+             versions, or set issuer.createBucket: true",
+            wanted.name, wanted.region
+        )
     };
+    let create = wanted.create.then_some((&wanted.name, &wanted.region));
+    let Some(found) = bucket(found, create, nothing, missing, plan) else { return false };
     match wanted.create {
-        true => set_up(wanted, found, plan),
+        true => set_up(wanted, &found, plan),
         false => {
-            plan.notices.extend(remark(wanted, found));
+            plan.notices.extend(remark(wanted, &found));
             true
         }
     }
