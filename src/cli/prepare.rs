@@ -11,7 +11,11 @@ use clap::Args;
 
 use crate::{
     daemon::Irsad,
-    host::{Root, files::Replacement, machine},
+    host::{
+        Root,
+        files::{LARGEST_FILE_BYTES, Replacement},
+        machine,
+    },
     model::{
         file::ExpectedFile,
         kubeadm::{KubeadmConfig, api_server_arguments, issuers_to_write},
@@ -20,9 +24,6 @@ use crate::{
 };
 
 use super::{Global, output, settings};
-
-/// Longest kubeadm configuration that is read, in bytes.
-const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// Before kubeadm: make the signing key and put our flags into the kubeadm configuration.
 #[derive(Debug, Args)]

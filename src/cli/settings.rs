@@ -8,14 +8,11 @@ use thiserror::Error;
 use crate::{
     aws,
     config::{Distribution, Inputs, Settings},
-    host::Root,
+    host::{Root, files::LARGEST_FILE_BYTES},
     model::{memory, region::Region},
 };
 
 use super::Global;
-
-/// Longest configuration file that is read, in bytes.
-const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// The configuration is to be mended before anything can be done: exit code 2.
 #[derive(Debug, Error)]

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     daemon::{LOCK_FILE, STATUS_FILE},
-    host::lock::Lock,
+    host::{files::LARGEST_FILE_BYTES, lock::Lock},
     model::{
         keyring::Keyring,
         memory,
@@ -26,9 +26,6 @@ use super::{Global, Output, output, settings};
 const EXIT_DEGRADED: u8 = 3;
 /// The daemon does not run.
 const EXIT_NOT_RUNNING: u8 = 4;
-/// Longest status file that is read, in bytes.
-const LARGEST_FILE_BYTES: u64 = 1 << 20;
-
 /// Columns of a drawing where nobody says how many there are.
 const COLUMNS: usize = 100;
 

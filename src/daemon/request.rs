@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::Irsad;
 use crate::{
     execute::execute,
+    host::files::LARGEST_FILE_BYTES,
     model::{
         keyring::Keyring,
         memory,
@@ -16,13 +17,12 @@ use crate::{
         report::waits,
         request, rotation,
     },
+    private_keys,
     store::{Store as _, StoreError},
 };
 
 /// So many times a change is tried where somebody else wrote first: the daemons write a few times in a rotation.
 const ATTEMPTS: u32 = 5;
-/// Longest keyring that is read, in bytes.
-const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// A keyring that went back in time, and what is to be written in its place.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Irsad {
     async fn kept_private_keys(&mut self) -> anyhow::Result<Vec<String>> {
         let api = self.world.keyring_api.clone();
         let place = self.world.keyring(api.as_ref()).await.map_err(|why| anyhow!("{}", waits(&why)))?;
-        Ok(place.store.list(&place.key("keys/")).await?)
+        Ok(place.store.list(&place.key(&format!("{}/", private_keys::FOLDER))).await?)
     }
 }
 

@@ -38,6 +38,9 @@ use crate::model::file::{Digest, ExpectedFile};
 /// kubelet reads.
 pub const KUBERNETES_STAGING: &str = "/etc/kubernetes/.irsad";
 
+/// Longest file that is read where nothing else is said, in bytes: keys, kubeconfig, configuration, status, this node's memory.
+pub const LARGEST_FILE_BYTES: u64 = 1 << 20;
+
 /// Largest file that is replaced or removed. One that has grown past it is a changed file, and not read to the end for that.
 const LARGEST_OWN_BYTES: u64 = 16 << 20;
 

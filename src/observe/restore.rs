@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{LARGEST_FILE_BYTES, memory, read};
+use super::{memory, read};
 use crate::{
-    host::{Root, machine},
+    host::{Root, files::LARGEST_FILE_BYTES, machine},
     model::{
         file::Digest,
         key::{PublicKey, SigningKey},
