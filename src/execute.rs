@@ -11,7 +11,7 @@ use crate::{
     aws::s3::S3Store,
     host::{
         Root,
-        files::{KUBERNETES_STAGING, Replacement},
+        files::{KUBERNETES_STAGING, LARGEST_FILE_BYTES, Replacement},
     },
     model::{
         file::ExpectedFile,
@@ -29,8 +29,6 @@ use crate::{
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 const FOLDER: u32 = 0o700;
-/// Longest file that is copied for a rollback, in bytes.
-const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// Carries out `action`.
 ///
@@ -50,9 +48,7 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::Acknowledge { ack, replaces } => keyring::acknowledge(world, ack, replaces.as_deref()).await,
         Action::RememberKeyring { bytes, .. } => keyring::remember(root, bytes),
         Action::ForgetStandbyKey => forget(root, memory::STANDBY_KEY),
-        Action::ReplaceVerifyingKeys { path, pem, expected } => {
-            keyring::replace(root, path, pem.as_bytes(), PUBLIC, expected)
-        }
+        Action::ReplaceVerifyingKeys { path, pem, expected } => replace(root, path, pem.as_bytes(), PUBLIC, expected),
         Action::ReplaceSigningKey { path, kid, expected } => {
             keyring::replace_signing_key(world, path, kid, expected).await
         }
@@ -101,12 +97,16 @@ fn make_key() -> anyhow::Result<SigningKey> {
 }
 
 fn write_new(root: &Root, path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent() {
+    replace(root, path, bytes, mode, &ExpectedFile::Absent)
+}
+
+/// Puts a file in the place of `expected`, with its permissions; where there is none, with `mode`, in a folder that is made.
+fn replace(root: &Root, path: &Path, bytes: &[u8], mode: u32, expected: &ExpectedFile) -> anyhow::Result<()> {
+    let mode = (*expected == ExpectedFile::Absent).then_some(mode);
+    if let (Some(folder), Some(_)) = (path.parent(), mode) {
         root.make_folder(folder, 0o755)?;
     }
-    let staging = staging(path);
-    let how = Replacement { mode: Some(mode), owner: None, expected: ExpectedFile::Absent, staging };
-    root.replace(path, bytes, &how)?;
+    root.replace(path, bytes, &Replacement { mode, owner: None, expected: expected.clone(), staging: staging(path) })?;
     Ok(())
 }
 
@@ -116,6 +116,7 @@ fn staging(path: &Path) -> Option<&'static Path> {
 }
 
 fn replace_manifest(root: &Root, path: &Path, text: &str, expected: &ExpectedFile) -> anyhow::Result<()> {
+    // Wherever it lies: kubelet starts what it finds beside it.
     let staging = Some(Path::new(KUBERNETES_STAGING));
     root.replace(path, text.as_bytes(), &Replacement { mode: None, owner: None, expected: expected.clone(), staging })?;
     Ok(())
@@ -230,10 +231,11 @@ async fn add_audience(world: &mut World, audience: &Audience) -> anyhow::Result<
 
 async fn publish(world: &mut World, key: &str, body: &[u8], replaces: Option<&str>) -> anyhow::Result<()> {
     let store = world.documents().await.map_err(anyhow::Error::msg)?;
-    let condition = match replaces {
-        Some(version) => Condition::Unchanged(Version(version.to_owned())),
-        None => Condition::Absent,
-    };
-    store.put(key, body, &condition).await?;
+    store.put(key, body, &condition(replaces)).await?;
     Ok(())
+}
+
+/// That nobody has written since `replaces` was read; `None`: that nobody has written at all.
+fn condition(replaces: Option<&str>) -> Condition {
+    replaces.map_or(Condition::Absent, |version| Condition::Unchanged(Version(version.to_owned())))
 }

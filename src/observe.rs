@@ -9,7 +9,11 @@ use control_plane::Peers;
 
 use crate::{
     cluster::{Depth, Evidence as Seen, KubeadmConfigMap, NoAnswer},
-    host::{Root, files::FileContent, machine},
+    host::{
+        Root,
+        files::{FileContent, LARGEST_FILE_BYTES},
+        machine,
+    },
     model::{
         discovery::DISCOVERY_PATH,
         file::Digest,
@@ -35,9 +39,6 @@ mod shared;
 
 pub use restore::observe_restore;
 pub use shared::{STATE, ack_name};
-
-/// Longest key file, kubeconfig or memory file that is read, in bytes.
-const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::CONFIG_FILE, host::systemd};
+use crate::{config::CONFIG_FILE, daemon::Irsad, host::systemd};
 
 /// Wrong usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -61,6 +61,12 @@ impl Global {
     /// Sets up logging for a command that a person waits for; the daemon says more.
     fn init_logging(&self) -> anyhow::Result<()> {
         Ok(systemd::init_logging(self.log.as_deref().unwrap_or("warn"))?)
+    }
+
+    /// Sets up logging for such a command, and what it looks with, beside a running daemon.
+    async fn onlooker(&self) -> anyhow::Result<Irsad> {
+        self.init_logging()?;
+        Irsad::onlooker(settings::root(self)?, settings::load(self).await?)
     }
 }
 

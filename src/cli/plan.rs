@@ -6,12 +6,9 @@ use clap::Args;
 use serde::Serialize;
 use similar::TextDiff;
 
-use crate::{
-    daemon::Irsad,
-    model::plan::{self, Action},
-};
+use crate::model::plan::{self, Action};
 
-use super::{Global, Output, output, settings};
+use super::{Global, Output, output};
 
 /// There is something to do, with `--detailed-exitcode`.
 const EXIT_SOMETHING_TO_DO: u8 = 2;
@@ -48,8 +45,7 @@ struct ActionOutput {
 impl Plan {
     #[tokio::main(flavor = "current_thread")]
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
-        global.init_logging()?;
-        let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+        let mut irsad = global.onlooker().await?;
         let (_, plan) = irsad.look().await;
         match global.output {
             Output::Text | Output::Svg => print(&plan),

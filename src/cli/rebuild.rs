@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::{daemon::Irsad, model::request};
+use crate::model::request;
 
-use super::{Global, ask::Ask, output, settings};
+use super::{Global, ask::Ask, output};
 
 /// After etcd was restored: write the keyring as this node last followed it
 #[derive(Debug, Args)]
@@ -19,8 +19,7 @@ impl Rebuild {
     #[tokio::main(flavor = "current_thread")]
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
         self.ask.check()?;
-        global.init_logging()?;
-        let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+        let mut irsad = global.onlooker().await?;
         let rebuilt = irsad.rebuilt_keyring().await?;
         let effect = request::rebuild_effect(&rebuilt.keyring, rebuilt.stored.as_ref(), &rebuilt.shared.acks);
         if !self.ask.confirm(&effect)? {

@@ -9,7 +9,7 @@ use crate::{
     model::{memory::RefusedChange, probe::Probe, request},
 };
 
-use super::{Global, ask::Ask, output, settings};
+use super::{Global, ask::Ask, output};
 
 /// Go on after a change of kube-apiserver failed and was taken back
 #[derive(Debug, Args)]
@@ -26,8 +26,7 @@ impl Resume {
     #[tokio::main(flavor = "current_thread")]
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
         self.ask.check()?;
-        global.init_logging()?;
-        let irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+        let irsad = global.onlooker().await?;
         match &self.node {
             Some(node) => self.release(irsad, node).await,
             None => self.try_again(irsad).await,

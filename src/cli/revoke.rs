@@ -5,12 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use crate::{
-    daemon::Irsad,
-    model::{keyring, request, rotation},
-};
+use crate::model::{keyring, request, rotation};
 
-use super::{Global, ask::Ask, output, settings};
+use super::{Global, ask::Ask, output};
 
 /// Have a key refused that may be known to others; says first what will be refused
 #[derive(Debug, Args)]
@@ -48,8 +45,7 @@ impl Revoke {
     #[tokio::main(flavor = "current_thread")]
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
         self.ask.check()?;
-        global.init_logging()?;
-        let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+        let mut irsad = global.onlooker().await?;
         let (stored, shared) = irsad.newest_keyring().await?;
         let (how, policy) = (self.level.into(), irsad.desired().policy());
         let key = request::named(&stored.keyring, &self.kid)?;

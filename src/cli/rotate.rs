@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::{daemon::Irsad, model::request};
+use crate::model::request;
 
-use super::{Global, ask::Ask, output, settings};
+use super::{Global, ask::Ask, output};
 
 /// Have another key sign, in the order by which no token is refused
 #[derive(Debug, Args)]
@@ -20,8 +20,7 @@ impl Rotate {
     #[tokio::main(flavor = "current_thread")]
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
         self.ask.check()?;
-        global.init_logging()?;
-        let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+        let mut irsad = global.onlooker().await?;
         let (stored, shared) = irsad.newest_keyring().await?;
         let now = Timestamp::now();
         request::rotate(&stored.keyring, now)?;

@@ -5,17 +5,14 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::{
-    daemon::Irsad,
-    model::{
-        checks::{Across, Check, Outcome, across, checks},
-        kubeadm::ISSUER,
-        plan::{Desired, Facts, Shared},
-        probe::Probe,
-    },
+use crate::model::{
+    checks::{Across, Check, Outcome, across, checks},
+    kubeadm::ISSUER,
+    plan::{Desired, Facts, Shared},
+    probe::Probe,
 };
 
-use super::{Global, Output, output, settings};
+use super::{Global, Output, output};
 
 /// JSON form; a promise.
 #[derive(Debug, Serialize)]
@@ -28,8 +25,7 @@ struct VerifyOutput<'a> {
 /// Looks at the issuer as a stranger does and compares with what runs here.
 #[tokio::main(flavor = "current_thread")]
 pub(super) async fn execute(global: &Global) -> anyhow::Result<ExitCode> {
-    global.init_logging()?;
-    let mut irsad = Irsad::onlooker(settings::root(global)?, settings::load(global).await?)?;
+    let mut irsad = global.onlooker().await?;
     let (facts, _) = irsad.look().await;
     let now = Timestamp::now();
     let mut checks = checks(irsad.desired(), &facts);

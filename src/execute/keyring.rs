@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use jiff::Timestamp;
 
-use super::{LARGEST_FILE_BYTES, PRIVATE, make_key, overwrite, staging};
+use super::{PRIVATE, condition, make_key, overwrite, replace};
 use crate::{
-    host::{Root, files::Replacement},
+    host::{Root, files::LARGEST_FILE_BYTES},
     model::{
         file::ExpectedFile,
         key::SigningKey,
@@ -16,17 +16,13 @@ use crate::{
         rotation::Ack,
     },
     observe::{STATE, ack_name},
-    store::{Condition, Store as _, Version},
+    store::Store as _,
     world::{KeyringStore, World},
 };
 
 async fn place(world: &mut World) -> anyhow::Result<KeyringStore> {
     let api = world.keyring_api.clone();
     world.keyring(api.as_ref()).await.map_err(anyhow::Error::msg)
-}
-
-fn condition(replaces: Option<&str>) -> Condition {
-    replaces.map_or(Condition::Absent, |version| Condition::Unchanged(Version(version.to_owned())))
 }
 
 pub(super) async fn write(world: &mut World, keyring: &Keyring, replaces: Option<&str>) -> anyhow::Result<()> {
@@ -112,20 +108,4 @@ pub(super) async fn replace_signing_key(
         tracing::warn!("{notice}");
     }
     replace(&world.root, path, fetched.key.to_pem()?.as_bytes(), PRIVATE, expected)
-}
-
-/// Puts a key file in the place of `expected`, with its permissions, or `mode` where there is none.
-pub(super) fn replace(
-    root: &Root,
-    path: &Path,
-    bytes: &[u8],
-    mode: u32,
-    expected: &ExpectedFile,
-) -> anyhow::Result<()> {
-    let mode = (*expected == ExpectedFile::Absent).then_some(mode);
-    if let (Some(folder), Some(_)) = (path.parent(), mode) {
-        root.make_folder(folder, 0o755)?;
-    }
-    root.replace(path, bytes, &Replacement { mode, owner: None, expected: expected.clone(), staging: staging(path) })?;
-    Ok(())
 }

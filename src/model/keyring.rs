@@ -179,11 +179,8 @@ pub struct Rollout {
 }
 
 /// The newest generation that this node has taken part in. An older one, or one of another history, is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HighWater {
-    /// Of this format.
-    pub version: Version1,
     /// The generation.
     pub generation: u64,
     /// SHA-256 (hex) of its bytes.

@@ -7,7 +7,6 @@ use thiserror::Error;
 
 use super::{
     keyring::{HighWater, KeyState, Keyring, KeyringKey, Origin, Revoke, hash},
-    memory::Version1,
     outlook::{duration, later, promotion, short},
     rotation::{self, Ack, Policy, RevokeError, restart_reasons},
 };
@@ -258,7 +257,7 @@ pub fn rebuild(
     if let Some(ack) = acks.iter().filter(|ack| ack.generation > ours).max_by_key(|ack| ack.generation) {
         return Err(RequestError::Newer { node: ack.node.clone(), theirs: ack.generation, ours });
     }
-    let mark = HighWater { version: Version1, generation: ours, hash: hash(bytes) };
+    let mark = HighWater { generation: ours, hash: hash(bytes) };
     if let Some(stored) = stored.filter(|stored| stored.continues(&hash(&stored.render()), &mark).is_ok()) {
         return Err(RequestError::NotLost(stored.generation));
     }

@@ -2,16 +2,16 @@
 
 use jiff::Timestamp;
 
-use super::{Closeness, LARGEST_FILE_BYTES, ask_private_bucket, read};
+use super::{Closeness, ask_private_bucket, read};
 use crate::{
     cluster::{ApiServer as Client, ControllerLease, LegacyToken, lease},
     config::Settings,
-    host::machine,
+    host::{files::LARGEST_FILE_BYTES, machine},
     model::{
         keyring::{self, HighWater, Keyring},
         location::{KeyringLocation, Location},
         manifest::Manifest,
-        memory::{self, Version1},
+        memory,
         plan::{ApiServer, DesiredKeyringBucket, KeyringBucketFacts, NodeFacts, Shared, SharedFacts, StoredKeyring},
         probe::{Probe, sentence},
         rotation::{Ack, ControlPlane, Controller, Held, held, of_the_control_plane},
@@ -243,7 +243,7 @@ fn applied(world: &World) -> Probe<HighWater> {
     read(&world.root, std::path::Path::new(memory::KEYRING), LARGEST_FILE_BYTES, |found| {
         let keyring = Keyring::parse(&found.bytes, world.settings.cluster.as_str())
             .map_err(|error| format!("{}: {}", memory::KEYRING, sentence(&error)))?;
-        Ok(HighWater { version: Version1, generation: keyring.generation, hash: keyring::hash(&found.bytes) })
+        Ok(HighWater { generation: keyring.generation, hash: keyring::hash(&found.bytes) })
     })
 }
 

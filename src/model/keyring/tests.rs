@@ -79,7 +79,7 @@ fn keyring_that_was_edited_by_hand_or_is_of_another_cluster_is_refused() {
 fn older_generation_or_another_history_is_refused_by_a_node_that_was_further() {
     let before = keyring();
     let bytes = before.render();
-    let mark = HighWater { version: Version1, generation: 7, hash: hash(&bytes) };
+    let mark = HighWater { generation: 7, hash: hash(&bytes) };
     let next = before.next(&bytes);
     assert_eq!((next.generation, next.previous_hash.as_str()), (8, hash(&bytes).as_str()));
     assert!(before.continues(&hash(&bytes), &mark).is_ok());

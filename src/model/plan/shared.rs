@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     jwks::Jwks,
-    keyring::{self, KeyState, Keyring, KeyringKey},
+    keyring::{KeyState, Keyring, KeyringKey, hash},
     memory::{self, PublishedKey},
     probe::Probe,
     rotation::{self, Ack, Adoption, Next, Seen, adopt, next},
@@ -172,7 +172,7 @@ fn is_next(shared: &SharedFacts, stored: &StoredKeyring) -> Result<(), String> {
         Probe::Absent => Ok(()),
         Probe::Unknown(why) => Err(why.clone()),
         Probe::Present(mark) => {
-            let hash = keyring::hash(&stored.bytes);
+            let hash = hash(&stored.bytes);
             let next = stored.keyring.continues(&hash, mark);
             next.map_err(|error| {
                 format!(

@@ -168,13 +168,11 @@ fn keyring_is_rebuilt_from_the_node_that_has_seen_the_newest_one() {
     };
     let rebuilt = rebuild(Some(&older), &acks(), true).expect("a keyring");
     assert_eq!((rebuilt.generation, &rebuilt.keys), (6, &remembered.keys));
-    let mark = crate::model::keyring::HighWater {
-        version: Version1,
-        generation: 5,
-        hash: crate::model::keyring::hash(&bytes),
-    };
-    let hash = crate::model::keyring::hash(&rebuilt.render());
-    assert!(rebuilt.continues(&hash, &mark).is_ok(), "every node that followed the remembered one takes it");
+    let mark = HighWater { generation: 5, hash: hash(&bytes) };
+    assert!(
+        rebuilt.continues(&hash(&rebuilt.render()), &mark).is_ok(),
+        "every node that followed the remembered one takes it"
+    );
 
     let newer = [ack("n1", &[]), Ack { generation: 6, ..ack("n2", &[]) }];
     let refused = RequestError::Newer { node: "n2".to_owned(), theirs: 6, ours: 5 };

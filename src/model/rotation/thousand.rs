@@ -139,7 +139,7 @@ impl Stored {
     }
 
     fn mark(&self) -> HighWater {
-        HighWater { version: Version1, generation: self.keyring.generation, hash: self.hash.clone() }
+        HighWater { generation: self.keyring.generation, hash: self.hash.clone() }
     }
 }
 

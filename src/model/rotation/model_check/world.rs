@@ -254,7 +254,7 @@ impl Ring {
             ancestors: before.into_iter().skip(1).collect(),
             ..self.keyring()
         };
-        let mark = HighWater { version: Version1, generation: u64::from(mark.0), hash: hash(mark) };
+        let mark = HighWater { generation: u64::from(mark.0), hash: hash(mark) };
         keyring.continues(&own(self.generation), &mark).is_ok()
     }
 

@@ -11,7 +11,7 @@ const ANOTHER_KEY: &[u8] = include_bytes!("../../../../tests/fixtures/test-keys/
 /// Writes `changed` as the next generation, and reads it as another node does that had read the one before.
 fn store(changed: &Keyring, bytes: &mut Vec<u8>) -> Keyring {
     let before = Keyring::parse(bytes, "prod-1").expect("a keyring");
-    let mark = HighWater { version: Version1, generation: before.generation, hash: hash(bytes) };
+    let mark = HighWater { generation: before.generation, hash: hash(bytes) };
     *bytes = changed.next(bytes).render();
     let read = Keyring::parse(bytes, "prod-1").expect("what was written is read");
     assert!(read.continues(&hash(bytes), &mark).is_ok());

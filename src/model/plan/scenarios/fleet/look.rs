@@ -7,7 +7,6 @@ use super::{
 use crate::model::{
     jwks::Jwks,
     keyring::{self, HighWater, Keyring},
-    memory::Version1,
     rotation::{ControlPlane, ControlPlaneNode},
 };
 
@@ -103,7 +102,7 @@ impl Fleet {
             damage: None,
             applied: node.applied.as_ref().map_or(Probe::Absent, |bytes| {
                 let generation = Keyring::parse(bytes, "prod-1").expect("a keyring").generation;
-                Probe::Present(HighWater { version: Version1, generation, hash: keyring::hash(bytes) })
+                Probe::Present(HighWater { generation, hash: keyring::hash(bytes) })
             }),
             acks: self.acks.values().map(|(ack, _)| ack.clone()).collect(),
             own_version: self.acks.get(&node.name).map(|(_, version)| version.to_string()),
