@@ -1,6 +1,6 @@
 //! Looks at the world and decides nothing: everything that a plan needs, as [`Facts`].
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -60,23 +60,24 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
 
 /// Observes this node alone.
 pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Closeness) -> NodeFacts {
-    let manifest = read_manifest(world, &desired.manifest);
+    let (manifest, manifest_file) = read_manifest(world, &desired.manifest);
     let change: Probe<memory::Change> = memory(&world.root, memory::CHANGE);
     let closeness = if change.present().is_some() { Closeness::Full } else { closeness };
     let seen = observe_api_server(world, &manifest, closeness).await;
     let mut remarks = Vec::new();
-    let signing_key = read_signing_key(world, &desired.signing_key, &mut remarks);
+    let (signing_key, signing_file) = read_signing_key(world, &desired.signing_key, &mut remarks);
+    let (verifying_keys, verifying_file) = read_verifying_keys(world, desired, manifest.present());
     NodeFacts {
-        verifying_keys: read_verifying_keys(world, desired, &manifest),
+        verifying_keys,
         signing_key,
         standby_key: read_signing_key(world, Path::new(memory::STANDBY_KEY), &mut remarks),
         published_keys: memory(&world.root, memory::PUBLISHED_KEYS),
         api_server: seen.api_server,
         api_servers: seen.api_servers,
         kubeadm_config: seen.kubeadm_config,
-        signing_file: mark(world, &desired.signing_key),
-        verifying_file: mark(world, &desired.verifying_keys),
-        manifest_modified: mark(world, &desired.manifest).map(|file| file.modified),
+        signing_file,
+        verifying_file,
+        manifest_modified: manifest_file.map(|file| file.modified),
         never_started: never_started(&world.root),
         kubeadm_runs: machine::is_running(&world.root, "kubeadm").unwrap_or(true),
         change_is_of_this_boot: is_of_this_boot(world, change.present()),
@@ -98,11 +99,6 @@ fn never_started(root: &Root) -> bool {
     root.is_host() && pods.is_ok_and(|names| !names.unwrap_or_default().iter().any(is_ours))
 }
 
-fn mark(world: &World, path: &Path) -> Option<FileMark> {
-    let found = world.root.read(path, LARGEST_FILE_BYTES).ok().flatten()?;
-    Some(FileMark { digest: found.digest, modified: found.modified })
-}
-
 /// A file of this host as what `understand` makes of it; what it refuses is Unknown.
 fn read<T>(
     root: &Root,
@@ -110,22 +106,35 @@ fn read<T>(
     limit_bytes: u64,
     understand: impl FnOnce(FileContent) -> Result<T, String>,
 ) -> Probe<T> {
+    read_marked(root, path, limit_bytes, understand).0
+}
+
+/// The same, and the file that it was, also where it is refused: whoever replaces it later replaces what was read here.
+fn read_marked<T>(
+    root: &Root,
+    path: &Path,
+    limit_bytes: u64,
+    understand: impl FnOnce(FileContent) -> Result<T, String>,
+) -> (Probe<T>, Option<FileMark>) {
     match root.read(path, limit_bytes) {
-        Ok(None) => Probe::Absent,
-        Err(error) => Probe::Unknown(sentence(&error)),
-        Ok(Some(found)) => understand(found).map_or_else(Probe::Unknown, Probe::Present),
+        Ok(None) => (Probe::Absent, None),
+        Err(error) => (Probe::Unknown(sentence(&error)), None),
+        Ok(Some(found)) => {
+            let mark = FileMark { digest: found.digest.clone(), modified: found.modified };
+            (understand(found).map_or_else(Probe::Unknown, Probe::Present), Some(mark))
+        }
     }
 }
 
-fn read_manifest(world: &World, path: &Path) -> Probe<(Manifest, Digest)> {
-    read(&world.root, path, LONGEST_MANIFEST_BYTES as u64, |found| match Manifest::parse(&found.bytes) {
+fn read_manifest(world: &World, path: &Path) -> (Probe<(Manifest, Digest)>, Option<FileMark>) {
+    read_marked(&world.root, path, LONGEST_MANIFEST_BYTES as u64, |found| match Manifest::parse(&found.bytes) {
         Ok(manifest) => Ok((manifest, found.digest)),
         Err(error) => Err(format!("{} is left as it is: {}", path.display(), sentence(&error))),
     })
 }
 
-fn read_signing_key(world: &World, path: &Path, remarks: &mut Vec<String>) -> Probe<PublicKey> {
-    read(&world.root, path, LARGEST_FILE_BYTES, |found| {
+fn read_signing_key(world: &World, path: &Path, remarks: &mut Vec<String>) -> (Probe<PublicKey>, Option<FileMark>) {
+    read_marked(&world.root, path, LARGEST_FILE_BYTES, |found| {
         if found.is_open_to_others() {
             remarks.push(format!("{} can be read by others (mode {:04o}); chmod 600 it", path.display(), found.mode));
         }
@@ -135,33 +144,33 @@ fn read_signing_key(world: &World, path: &Path, remarks: &mut Vec<String>) -> Pr
     })
 }
 
-/// The keys of our verification file, then those of every other file that the manifest names.
+/// The keys of our verification file, which is marked, then those of every other file that the manifest names.
 fn read_verifying_keys(
     world: &World,
     desired: &Desired,
-    manifest: &Probe<(Manifest, Digest)>,
-) -> Probe<Vec<PublicKey>> {
-    let named = manifest.present().map(|(manifest, _)| manifest.key_files().to_vec()).unwrap_or_default();
-    let others = named.iter().map(Path::new).filter(|path| *path != desired.verifying_keys);
-    let mut keys: Vec<PublicKey> = Vec::new();
-    for (number, path) in std::iter::once(desired.verifying_keys.as_path()).chain(others).enumerate() {
-        let found = read(&world.root, path, LARGEST_FILE_BYTES, |found| {
+    manifest: Option<&(Manifest, Digest)>,
+) -> (Probe<Vec<PublicKey>>, Option<FileMark>) {
+    let read_keys = |path: &Path| {
+        read_marked(&world.root, path, LARGEST_FILE_BYTES, |found| {
             PublicKey::read_all(&found.bytes).map_err(|error| format!("{}: {}", path.display(), sentence(&error)))
-        });
-        match found {
-            Probe::Present(found) => found.into_iter().for_each(|key| {
-                if !keys.iter().any(|known| known.kid() == key.kid()) {
-                    keys.push(key);
-                }
-            }),
-            Probe::Absent if number == 0 => return Probe::Absent,
+        })
+    };
+    let (ours, mark) = read_keys(&desired.verifying_keys);
+    let Probe::Present(mut keys) = ours else { return (ours, mark) };
+    let named = manifest.map(|(manifest, _)| manifest.key_files()).unwrap_or_default();
+    for path in named.iter().map(Path::new).filter(|path| *path != desired.verifying_keys) {
+        match read_keys(path).0 {
+            Probe::Present(found) => keys.extend(found),
             Probe::Absent => {
-                return Probe::Unknown(format!("{} is missing although the manifest names it", path.display()));
+                let why = format!("{} is missing although the manifest names it", path.display());
+                return (Probe::Unknown(why), mark);
             }
-            Probe::Unknown(why) => return Probe::Unknown(why),
+            Probe::Unknown(why) => return (Probe::Unknown(why), mark),
         }
     }
-    Probe::Present(keys)
+    let mut known = BTreeSet::new();
+    keys.retain(|key| known.insert(key.kid().to_string()));
+    (Probe::Present(keys), mark)
 }
 
 fn read_last_good(world: &World, desired: &Desired) -> Probe<String> {

@@ -88,8 +88,6 @@ pub struct SeenControlPlane {
     pub controllers: Probe<Vec<ControllerLease>>,
     /// Keys of tokens that never expire.
     pub legacy_tokens: Probe<Vec<LegacyToken>>,
-    /// Cluster API writes kubeadm's configuration.
-    pub is_of_cluster_api: bool,
     /// kubeadm's configuration.
     pub kubeadm_config: Probe<StoredKubeadmConfig>,
 }

@@ -51,18 +51,13 @@ impl ApiServer {
         let registered = self.list::<EndpointSlice>(API_SERVERS, "an EndpointSlice").await;
         let nodes = self.list::<NodeList>(NODES, "a list of nodes").await;
         match (registered, nodes) {
-            (Ok(registered), Ok(nodes)) => {
-                Probe::Present(ControlPlane { nodes: nodes.nodes(), api_servers: registered.addresses() })
-            }
+            (Ok(registered), Ok(nodes)) => Probe::Present(ControlPlane {
+                is_of_cluster_api: nodes.are_of_cluster_api(),
+                nodes: nodes.nodes(),
+                api_servers: registered.addresses(),
+            }),
             (Err(error), _) | (_, Err(error)) => Probe::Unknown(error.reason()),
         }
-    }
-
-    /// Whether Cluster API made its nodes (kubernetes-sigs/cluster-api `api/core/v1beta1/machine_types.go`): then KubeadmControlPlane
-    /// writes kubeadm's configuration. Not where that could not be asked.
-    pub async fn is_of_cluster_api(&self) -> bool {
-        let nodes = self.list::<NodeList>(NODES, "a list of nodes").await;
-        nodes.is_ok_and(|nodes| nodes.items.iter().any(|node| node.metadata.annotations.contains_key(CLUSTER_API)))
     }
 
     /// Who leads kube-controller-manager and kube-scheduler. A controller without a Lease is left out.
@@ -166,6 +161,10 @@ struct Metadata {
 }
 
 impl NodeList {
+    fn are_of_cluster_api(&self) -> bool {
+        self.items.iter().any(|node| node.metadata.annotations.contains_key(CLUSTER_API))
+    }
+
     fn nodes(self) -> Vec<ControlPlaneNode> {
         let internal = |node: &Node| {
             let addresses = node.status.addresses.iter().filter(|address| address.r#type == "InternalIP");

@@ -37,7 +37,6 @@ pub(super) async fn observe(
         not_ready,
         members,
         controllers: client.controller_leases().await,
-        is_of_cluster_api: client.is_of_cluster_api().await,
         legacy_tokens: client.legacy_tokens().await,
         kubeadm_config,
     }

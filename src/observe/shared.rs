@@ -178,7 +178,6 @@ async fn shared(
         _ => unasked(),
     };
     let controllers = control_plane.as_ref().and_then(|seen| seen.controllers.present().cloned()).unwrap_or_default();
-    let is_of_cluster_api = control_plane.as_ref().is_some_and(|seen| seen.is_of_cluster_api);
     Shared::Seen(Box::new(SharedFacts {
         cluster: world.settings.cluster.to_string(),
         own_version: own.map(|(_, version)| version.clone()),
@@ -198,7 +197,6 @@ async fn shared(
         controllers: controllers.into_iter().map(|lease| lease.node).collect(),
         held,
         bucket,
-        is_of_cluster_api,
         is_for_one_node: is_a_folder(&world.settings),
     }))
 }

@@ -82,8 +82,6 @@ pub struct SharedFacts {
     pub held: Probe<Vec<Held>>,
     /// The keyring's bucket; `None` where it is not in S3.
     pub bucket: Option<(DesiredKeyringBucket, Probe<KeyringBucketFacts>)>,
-    /// Cluster API writes kubeadm's configuration.
-    pub is_of_cluster_api: bool,
     /// Only one node can use this store: it is a folder.
     pub is_for_one_node: bool,
 }

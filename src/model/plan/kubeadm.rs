@@ -60,8 +60,9 @@ pub(super) fn assert(
     if !signs_as_us {
         wanted.retain(|(name, _)| *name == ISSUER);
     }
+    let is_of_cluster_api = shared.control_plane.present().is_some_and(|seen| seen.is_of_cluster_api);
     // Every node that it makes takes its flags from there; on disk irsad puts them right before the API server starts.
-    let by_cluster_api = shared.is_of_cluster_api.then(|| {
+    let by_cluster_api = is_of_cluster_api.then(|| {
         "Cluster API writes ConfigMap kube-system/kubeadm-config from KubeadmControlPlane, put the issuers into \
          spec.kubeadmConfigSpec.clusterConfiguration.apiServer.extraArgs there"
             .to_owned()

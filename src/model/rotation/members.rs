@@ -12,6 +12,9 @@ pub struct ControlPlane {
     pub nodes: Vec<ControlPlaneNode>,
     /// Addresses of the API servers that have registered themselves (EndpointSlice `default/kubernetes`).
     pub api_servers: Vec<String>,
+    /// Cluster API made its nodes (kubernetes-sigs/cluster-api `api/core/v1beta1/machine_types.go`): KubeadmControlPlane writes
+    /// kubeadm's configuration then.
+    pub is_of_cluster_api: bool,
 }
 
 /// One Node object.

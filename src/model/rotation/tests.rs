@@ -71,7 +71,7 @@ fn ack(node: &str, signing: &str, served: &[&str]) -> Ack {
 /// Control-plane nodes of these names.
 fn nodes(names: &[&str]) -> ControlPlane {
     let node = |name: &&str| ControlPlaneNode { name: (*name).to_owned(), addresses: Vec::new() };
-    ControlPlane { nodes: names.iter().map(node).collect(), api_servers: Vec::new() }
+    ControlPlane { nodes: names.iter().map(node).collect(), ..ControlPlane::default() }
 }
 
 fn acks() -> Vec<Ack> {

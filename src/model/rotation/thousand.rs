@@ -487,7 +487,7 @@ impl Simulation {
 
 fn control_plane(nodes: &[Node]) -> ControlPlane {
     let listed = |node: &Node| ControlPlaneNode { name: node.name.clone(), addresses: vec![node.name.clone()] };
-    ControlPlane { nodes: nodes.iter().map(listed).collect(), api_servers: Vec::new() }
+    ControlPlane { nodes: nodes.iter().map(listed).collect(), ..ControlPlane::default() }
 }
 
 #[test]

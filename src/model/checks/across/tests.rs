@@ -67,6 +67,7 @@ fn world() -> World {
         control_plane: Probe::Present(ControlPlane {
             nodes: ["n1", "n2"].map(node).to_vec(),
             api_servers: ["10.0.0.1", "10.0.0.2"].map(str::to_owned).to_vec(),
+            is_of_cluster_api: false,
         }),
         not_ready: Vec::new(),
         held: Probe::Present(Vec::new()),

@@ -318,7 +318,7 @@ impl Evidence {
 /// The control plane as it is listed: these nodes.
 pub fn control_plane(listed: Set) -> ControlPlane {
     let node = |name: String| ControlPlaneNode { name, addresses: Vec::new() };
-    ControlPlane { nodes: nodes(listed).into_iter().map(node).collect(), api_servers: Vec::new() }
+    ControlPlane { nodes: nodes(listed).into_iter().map(node).collect(), ..ControlPlane::default() }
 }
 
 /// `policy` with everything in ticks.

@@ -119,6 +119,7 @@ impl Fleet {
                     .map(|node| ControlPlaneNode { name: node.name.clone(), addresses: vec![address(&node.name)] })
                     .collect(),
                 api_servers: self.nodes.iter().filter(is_up).map(|node| address(&node.name)).collect(),
+                is_of_cluster_api: self.is_of_cluster_api,
             }),
             not_ready: self
                 .nodes
@@ -129,7 +130,6 @@ impl Fleet {
             controllers: self.controllers.clone(),
             held: Probe::Present(Vec::new()),
             bucket: None,
-            is_of_cluster_api: self.is_of_cluster_api,
             is_for_one_node: false,
         }
     }
