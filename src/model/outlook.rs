@@ -53,9 +53,11 @@ pub fn next_step(keyring: &Keyring, key: &KeyringKey, policy: &Policy, now: Time
             what: "is forgotten when no node has it any more, after restarts that happen anyway".to_owned(),
             at: None,
         }),
-        KeyState::Revoked => {
-            Some(Step { state: None, what: "is forgotten when no node has it any more".to_owned(), at: None })
-        }
+        KeyState::Revoked => Some(Step {
+            state: None,
+            what: "is forgotten when the retention is over and no node has it any more".to_owned(),
+            at: Some(later(key.since, policy.verify_retention + policy.clock_margin)),
+        }),
     }
 }
 
