@@ -55,7 +55,7 @@ pub(super) async fn observe_shared(world: &mut World, node: &NodeFacts, closenes
 
 /// Through whom the keyring is read.
 enum Reachable {
-    /// It is in the cluster, and there is none yet.
+    /// It is in the cluster, and this node has never followed one.
     Nobody,
     /// Through nobody now.
     Unknown(String),
@@ -69,7 +69,15 @@ fn reachable(world: &World, node: &NodeFacts) -> Reachable {
     let in_cluster = world.settings.keyring.store == KeyringLocation::Kubernetes;
     let own = world.asked_api_server().map(Box::new);
     match (&node.api_server, in_cluster) {
-        (ApiServer::None, true) => Reachable::Nobody,
+        (ApiServer::None, true) => match applied(world) {
+            Probe::Absent => Reachable::Nobody,
+            // A person restarts an API server by moving its manifest out of the folder: the others go on from the keyring meanwhile.
+            Probe::Present(_) | Probe::Unknown(_) => Reachable::Unknown(
+                "for kube-apiserver of this node, which has the keyring: its manifest is gone, as while somebody restarts it by hand, \
+                 or after kubeadm reset"
+                    .to_owned(),
+            ),
+        },
         (ApiServer::NoKubeconfig(why), true) => Reachable::Unknown(why.clone()),
         (ApiServer::Silent(why), true) if node.never_started => match any_api_server(world) {
             Ok(client) => Reachable::Through(Box::new(client)),
@@ -276,4 +284,48 @@ fn held_keys(keyring: &Keyring, seen: &SeenControlPlane, acks: &[Ack]) -> Probe<
             .then(|| Controller { node: node.clone(), since: acquired_at.unwrap_or_default() })
     });
     Probe::Present(held(keyring, &legacy, controller.as_ref(), acks))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use super::*;
+    use crate::{
+        config::{Distribution, Inputs},
+        host::Root,
+        model::plan::Desired,
+        observe::observe_node,
+        store::public::PublicClient,
+    };
+
+    type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+    const KEYRING: &[u8] = include_bytes!("../../tests/fixtures/formats/keyring-v1.json");
+
+    fn world(root: &Path) -> Outcome<World> {
+        let text = "version: 1\ncluster: prod-1\nissuer: { url: https://oidc.example.com, store: file:///srv/oidc }\n";
+        let inputs = Inputs::from_texts(&[("irsad.yaml", text)])?;
+        let settings = inputs.settle(Some("eu-west-1".parse()?), || Distribution::Kubeadm)?;
+        Ok(World::new(Root::new(root)?, settings, Arc::new(PublicClient::from_environment()?)))
+    }
+
+    #[tokio::test]
+    async fn node_that_has_followed_a_keyring_is_not_alone_while_its_manifest_is_away() -> Outcome<()> {
+        let root = tempfile::TempDir::new()?;
+        let mut world = world(root.path())?;
+        let desired: Desired = world.settings.desired();
+        let node = observe_node(&mut world, &desired, Closeness::Idle).await;
+        assert!(matches!(observe_shared(&mut world, &node, Closeness::Idle).await, Shared::Nothing));
+
+        world.root.make_folder(Path::new(memory::FOLDER), 0o700)?;
+        for bytes in [KEYRING, b"damaged"] {
+            world.root.replace_own(Path::new(memory::KEYRING), bytes, 0o600)?;
+            let shared = observe_shared(&mut world, &node, Closeness::Idle).await;
+            assert!(
+                matches!(shared, Shared::Unknown(why) if why.starts_with("for kube-apiserver of this node, which has"))
+            );
+        }
+        Ok(())
+    }
 }

@@ -35,7 +35,7 @@ pub struct Facts {
 /// The keyring and what is known of the other nodes.
 #[derive(Debug, Clone)]
 pub enum Shared {
-    /// Nothing runs that could be asked: this node works from the keys on its disk.
+    /// Nothing runs that could be asked, and this node has never followed a keyring: it works from the keys on its disk.
     Nothing,
     /// It could not be read: nothing that it decides is changed.
     Unknown(String),

@@ -6,7 +6,7 @@ mod world;
 use world::{DAY, Fleet, Node};
 
 use super::*;
-use crate::model::{keyring, rotation};
+use crate::model::{keyring, report, rotation};
 
 #[test]
 fn running_cluster_is_adopted_with_two_restarts_a_node_one_at_a_time_and_rotated_with_one() {
@@ -344,6 +344,44 @@ fn what_nobody_may_follow_changes_nothing() {
         assert_eq!(acts, [""; 0], "{expected}");
         assert!(plan.needs_a_person.iter().any(|why| why.starts_with(expected)), "{expected}: {plan:?}");
     }
+}
+
+#[test]
+fn node_whose_api_server_a_person_restarts_by_its_manifest_leaves_the_documents_to_the_leader() {
+    let mut fleet = Fleet::adopted(3);
+    fleet.pass_time(91 * DAY);
+    fleet.settle();
+    // It has not heard of the newest key yet.
+    let before = fleet.nodes[1].clone();
+    fleet.nodes[1].verifying.truncate(1);
+    fleet.nodes[1].manifest = None;
+    fleet.nodes[1].process = None;
+    let (plan, objects) = (fleet.plan(1), fleet.objects.clone());
+    let path = fleet.desired.manifest.display();
+    assert_eq!(plan.waiting_for, [format!("for kube-apiserver of this node; {path} is left alone meanwhile")]);
+    assert!(fleet.pass(1, usize::MAX), "{plan:?}");
+    assert_eq!(fleet.objects, objects);
+    let facts = fleet.facts(1);
+    let report = report::report("prod-1", &fleet.desired, &facts, &plan, &report::History::default(), 1, fleet.now);
+    assert_eq!(report.role, report::Role::Follower);
+    fleet.nodes[1] = before;
+    fleet.nodes[1].stop(fleet.now, 1);
+    fleet.settle();
+    assert_eq!(fleet.waits(), [""; 0]);
+}
+
+#[test]
+fn followers_that_do_not_ask_which_keys_are_held_wait_for_nothing_and_the_leader_lets_them_go() {
+    let mut fleet = Fleet::adopted(3);
+    fleet.desired.verify_retention = fleet.desired.token_lifetime;
+    for _ in 0..3 {
+        fleet.pass_time(91 * DAY);
+        fleet.settle();
+        assert_eq!(fleet.waits(), [""; 0]);
+    }
+    let keys = fleet.state().keys;
+    let is_kept = |key: &&keyring::KeyringKey| key.origin == keyring::Origin::Made && key.state.is_accepted();
+    assert_eq!(keys.iter().filter(is_kept).count(), 3, "standby, signing and draining: {keys:?}");
 }
 
 #[test]

@@ -41,7 +41,8 @@ impl Fleet {
         };
         let mark = || Some(FileMark { digest: Digest::of(b"file"), modified: node.written_at });
         let shared = match (&api_server, node.never_started) {
-            (ApiServer::None, _) => Shared::Nothing,
+            (ApiServer::None, _) if node.applied.is_none() => Shared::Nothing,
+            (ApiServer::None, _) => Shared::Unknown("for kube-apiserver of this node".to_owned()),
             (ApiServer::Silent(why), false) => Shared::Unknown(why.clone()),
             _ => Shared::Seen(Box::new(self.shared(number))),
         };
@@ -128,7 +129,10 @@ impl Fleet {
                 .map(|other| other.name.clone())
                 .collect(),
             controllers: self.controllers.clone(),
-            held: Probe::Present(Vec::new()),
+            held: match node.leads {
+                true => Probe::Present(Vec::new()),
+                false => Probe::Unknown("only the leader asks for tokens that never expire".to_owned()),
+            },
             bucket: None,
             is_for_one_node: false,
         }
