@@ -250,7 +250,9 @@ async fn observe_api_server(world: &mut World, manifest: &Probe<(Manifest, Diges
     if closeness == Closeness::Full || (is_unknown && matches!(api_server, ApiServer::Seen(_))) {
         let configuration = kubeadm_config(client.kubeadm_configuration().await);
         let peers = Peers { kubeconfig: &kubeconfig.bytes, own: &address, port: manifest.secure_port() };
-        world.control_plane = Some(control_plane::observe(&client, &peers, configuration).await);
+        // Every Secret with a token is read for it: nobody but who lets go of keys, or looks for a person, needs that.
+        let asks_for_tokens = !world.acts || world.leadership.leads;
+        world.control_plane = Some(control_plane::observe(&client, &peers, configuration, asks_for_tokens).await);
     }
     match world.control_plane.clone() {
         Some(seen) => Asked {

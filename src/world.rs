@@ -86,7 +86,7 @@ pub struct SeenControlPlane {
     pub not_ready: Vec<String>,
     /// Who leads the controllers.
     pub controllers: Probe<Vec<ControllerLease>>,
-    /// Keys of tokens that never expire.
+    /// Keys of tokens that never expire; Unknown on a node that does not lead, which does not ask for them.
     pub legacy_tokens: Probe<Vec<LegacyToken>>,
     /// kubeadm's configuration.
     pub kubeadm_config: Probe<StoredKubeadmConfig>,

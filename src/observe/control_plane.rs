@@ -26,6 +26,7 @@ pub(super) async fn observe(
     client: &Client,
     peers: &Peers<'_>,
     kubeadm_config: Probe<StoredKubeadmConfig>,
+    asks_for_tokens: bool,
 ) -> SeenControlPlane {
     let members = client.control_plane().await;
     let not_ready = match &members {
@@ -37,7 +38,10 @@ pub(super) async fn observe(
         not_ready,
         members,
         controllers: client.controller_leases().await,
-        legacy_tokens: client.legacy_tokens().await,
+        legacy_tokens: match asks_for_tokens {
+            true => client.legacy_tokens().await,
+            false => Probe::Unknown("only the leader asks for tokens that never expire".to_owned()),
+        },
         kubeadm_config,
     }
 }
