@@ -365,6 +365,8 @@ fn with_keys(keyring: &Keyring, change: impl Fn(&KeyringKey) -> Option<KeyringKe
 }
 
 #[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
 mod model_check;
 #[cfg(test)]
 mod tests;

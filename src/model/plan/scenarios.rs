@@ -85,6 +85,40 @@ struct Process {
     verifying: Vec<PublicKey>,
 }
 
+impl Process {
+    /// What a full look sees of it.
+    fn evidence(&self) -> Evidence {
+        Evidence {
+            ready: true,
+            started_at: Some(self.started_at),
+            served: Jwks::of(&self.verifying).expect("a JWKS"),
+            issuer: self.issuers.first().cloned(),
+            probe_token: Probe::Present(ProbeToken {
+                kid: self.signing.kid().to_string(),
+                issuer: self.issuers.first().cloned().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+/// The document at `path` as its store has it.
+fn stored(objects: &BTreeMap<String, Vec<u8>>, path: &str) -> Probe<StoredDocument> {
+    objects.get(path).map_or(Probe::Absent, |body| {
+        Probe::Present(StoredDocument { body: body.clone(), version: Digest::of(body).to_string() })
+    })
+}
+
+/// The document at `path` as an outsider gets it.
+fn public(objects: &BTreeMap<String, Vec<u8>>, path: &str, now: Timestamp) -> Probe<PublicDocument> {
+    objects.get(path).map_or(Probe::Absent, |body| {
+        Probe::Present(PublicDocument {
+            body: body.clone(),
+            content_type: Some("application/json".to_owned()),
+            date: Some(now),
+        })
+    })
+}
+
 /// A node, its API server and the AWS around it.
 #[derive(Debug, Clone)]
 struct World {
@@ -214,29 +248,11 @@ impl World {
             (None, _, _) => ApiServer::None,
             (Some(_), false, _) => ApiServer::NoKubeconfig("no kubeconfig".to_owned()),
             (Some(_), true, None) => ApiServer::Silent("connection refused".to_owned()),
-            (Some(_), true, Some(process)) => ApiServer::Seen(Evidence {
-                ready: true,
-                started_at: Some(process.started_at),
-                served: Jwks::of(&process.verifying).expect("a JWKS"),
-                issuer: process.issuers.first().cloned(),
-                probe_token: Probe::Present(ProbeToken {
-                    kid: process.signing.kid().to_string(),
-                    issuer: process.issuers.first().cloned().unwrap_or_default(),
-                }),
-            }),
+            (Some(_), true, Some(process)) => ApiServer::Seen(process.evidence()),
         };
-        let present = |found: Option<&Vec<u8>>| match found {
-            Some(body) => Probe::Present(StoredDocument { body: body.clone(), version: Digest::of(body).to_string() }),
-            None => Probe::Absent,
-        };
-        let public = |path: &str| match (self.is_public(), self.objects.get(path)) {
-            (true, Some(body)) => Probe::Present(PublicDocument {
-                body: body.clone(),
-                content_type: Some("application/json".to_owned()),
-                date: Some(self.now),
-            }),
-            (true, None) => Probe::Absent,
-            (false, _) => Probe::Unknown("403".to_owned()),
+        let public = |path: &str| match self.is_public() {
+            true => public(&self.objects, path, self.now),
+            false => Probe::Unknown("403".to_owned()),
         };
         Facts {
             node: NodeFacts {
@@ -268,8 +284,8 @@ impl World {
             },
             cluster: ClusterFacts {
                 bucket: Some(probe(self.bucket.clone())),
-                stored_discovery: present(self.objects.get(DISCOVERY_PATH)),
-                stored_jwks: present(self.objects.get("openid/v1/jwks")),
+                stored_discovery: stored(&self.objects, DISCOVERY_PATH),
+                stored_jwks: stored(&self.objects, "openid/v1/jwks"),
                 public_discovery: Some(public(DISCOVERY_PATH)),
                 public_jwks: Some(public("openid/v1/jwks")),
                 provider: Some(probe(self.provider.clone())),

@@ -193,53 +193,29 @@ fn rollout(keyring: &Keyring, held: &Rollout, acks: &[Ack], now: Timestamp) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::memory::Version1;
+    use crate::model::rotation::{
+        fixtures::{self, OURS, at, policy},
+        found,
+    };
 
     const NOW: i64 = 1_000_000;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).expect("a time")
-    }
-
     fn ack(node: &str, served: &[&str], failure: Option<&str>) -> Ack {
         Ack {
-            version: Version1,
-            node: node.to_owned(),
-            machine: String::new(),
             address: "10.0.0.1".to_owned(),
             at: at(NOW - 60),
-            generation: 3,
-            served: served.iter().map(|kid| (*kid).to_owned()).collect(),
-            signing_kid: "k1".to_owned(),
-            issuers: vec!["https://a".to_owned()],
-            key_on_disk: "k1".to_owned(),
-            key_on_disk_since: at(0),
-            keys: Vec::new(),
-            process_started_at: at(5),
-            boot_id: String::new(),
             failure: failure.map(str::to_owned),
+            ..fixtures::ack(node, "k1", served)
         }
     }
 
     fn held_by_n2(since: i64, acks: &[Ack]) -> KeyringReport {
-        let mut keyring = crate::model::rotation::found(
-            "prod-1",
-            "https://a",
-            KeyringKey::adopted("k1", "", KeyState::Signing, at(0)),
-        );
+        let mut keyring = found("prod-1", OURS, KeyringKey::adopted("k1", "", KeyState::Signing, at(0)));
         keyring.keys.push(KeyringKey::adopted("k2", "", KeyState::Standby, at(0)));
         keyring.members = ["n1", "n2"].map(|node| Member { node: node.to_owned(), since: at(0) }).to_vec();
         keyring.rotate_since = Some(at(10));
         keyring.rollout = Some(Rollout { holder: "n2".to_owned(), since: at(since) });
-        let policy = Policy {
-            issuer: "https://a".to_owned(),
-            period: None,
-            publish_lead: SignedDuration::from_hours(24),
-            token_lifetime: SignedDuration::from_hours(24),
-            verify_retention: SignedDuration::from_hours(24),
-            clock_margin: SignedDuration::ZERO,
-        };
-        keyring_report("Secrets of kube-system", &keyring, acks, &policy, at(NOW))
+        keyring_report("Secrets of kube-system", &keyring, acks, &policy(), at(NOW))
     }
 
     #[test]

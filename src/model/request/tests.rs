@@ -1,29 +1,16 @@
-use jiff::SignedDuration;
-
 use super::*;
 use crate::model::{
     keyring::{Member, Rollout},
-    memory::Version1,
-    rotation::found,
+    rotation::{
+        fixtures::{self, OURS, at},
+        found,
+    },
 };
 
-const OURS: &str = "https://oidc.example.com";
 const HOUR: i64 = 3600;
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
 fn policy() -> Policy {
-    let hours = SignedDuration::from_hours;
-    Policy {
-        issuer: OURS.to_owned(),
-        period: None,
-        publish_lead: hours(24),
-        token_lifetime: hours(24),
-        verify_retention: hours(366 * 24),
-        clock_margin: SignedDuration::from_mins(5),
-    }
+    Policy { period: None, ..fixtures::policy() }
 }
 
 fn key(kid: &str, state: KeyState, origin: Origin) -> KeyringKey {
@@ -44,23 +31,7 @@ fn keyring() -> Keyring {
 }
 
 fn ack(node: &str, served: &[&str]) -> Ack {
-    Ack {
-        version: Version1,
-        node: node.to_owned(),
-        machine: String::new(),
-        address: String::new(),
-        at: at(0),
-        generation: 5,
-        served: served.iter().map(|kid| (*kid).to_owned()).collect(),
-        signing_kid: "signer-3".to_owned(),
-        issuers: vec![OURS.to_owned()],
-        key_on_disk: "signer-3".to_owned(),
-        key_on_disk_since: at(0),
-        keys: Vec::new(),
-        process_started_at: at(0),
-        boot_id: String::new(),
-        failure: None,
-    }
+    Ack { generation: 5, ..fixtures::ack(node, "signer-3", served) }
 }
 
 fn acks() -> Vec<Ack> {

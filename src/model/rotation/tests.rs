@@ -3,28 +3,14 @@ mod following;
 mod leaving;
 mod upgrading;
 
-use super::*;
+use super::{
+    fixtures::{OURS, at, policy},
+    *,
+};
 use crate::model::{keyring::Rollout, memory::Version1};
 
-const OURS: &str = "https://oidc.example.com";
 const OLD: &str = "https://kubernetes.default.svc.cluster.local";
 const DAY: i64 = 86_400;
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
-fn policy() -> Policy {
-    let days = |count: i64| SignedDuration::from_secs(count * DAY);
-    Policy {
-        issuer: OURS.to_owned(),
-        period: Some(days(90)),
-        publish_lead: days(1),
-        token_lifetime: days(1),
-        verify_retention: days(366),
-        clock_margin: SignedDuration::from_secs(300),
-    }
-}
 
 fn key(kid: &str, state: KeyState, origin: Origin) -> KeyringKey {
     KeyringKey { origin, published_at: Some(at(0)), ..KeyringKey::adopted(kid, "", state, at(0)) }
@@ -49,23 +35,7 @@ fn keyring() -> Keyring {
 }
 
 fn ack(node: &str, signing: &str, served: &[&str]) -> Ack {
-    Ack {
-        version: Version1,
-        node: node.to_owned(),
-        machine: String::new(),
-        address: String::new(),
-        at: at(0),
-        generation: 3,
-        served: served.iter().map(|kid| (*kid).to_owned()).collect(),
-        signing_kid: signing.to_owned(),
-        issuers: vec![OURS.to_owned(), OLD.to_owned()],
-        key_on_disk: signing.to_owned(),
-        key_on_disk_since: at(0),
-        keys: Vec::new(),
-        process_started_at: at(0),
-        boot_id: String::new(),
-        failure: None,
-    }
+    Ack { issuers: vec![OURS.to_owned(), OLD.to_owned()], ..fixtures::ack(node, signing, served) }
 }
 
 /// Control-plane nodes of these names.

@@ -6,13 +6,15 @@ use std::{
     rc::Rc,
 };
 
-use super::*;
+use super::{
+    fixtures::{OURS, at},
+    *,
+};
 use crate::model::{
     keyring::{HighWater, MOST_ACCEPTED, MOST_PUBLISHED, hash},
     memory::Version1,
 };
 
-const OURS: &str = "https://oidc.example.com";
 const OLD: &str = "https://kubernetes.default.svc.cluster.local";
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -106,10 +108,6 @@ struct Simulation {
     paused_publication: Option<(Vec<String>, u64)>,
     rotations: usize,
     largest: (usize, usize, usize),
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
 }
 
 fn policy() -> Policy {

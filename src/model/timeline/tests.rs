@@ -2,10 +2,12 @@ use super::*;
 use crate::model::{
     keyring::{Member, Revoke, Rollout},
     memory::Version1,
-    rotation,
+    rotation::{
+        self,
+        fixtures::{OURS, policy},
+    },
 };
 
-const OURS: &str = "https://oidc.example.com";
 const OLD: &str = "TZ7IOHO2PrFbIveAPHJT9zOaTS7KYj2WIgj2ojBimLQ";
 const FIRST: &str = "VsHC94W1exar4osqSKoNFGcbBdWP9dP-Cq5GanSemOk";
 const SECOND: &str = "q0Hn3TZ1y3nP7m0Xv6Jw2RrYk5Dd8sLb4uEo9cAiGfU";
@@ -16,18 +18,6 @@ const DAY: i64 = 86_400;
 fn at(day: f64) -> Timestamp {
     let begin: Timestamp = "2026-09-01T06:00:00Z".parse().expect("a time");
     later(begin, SignedDuration::from_secs((day * DAY as f64) as i64))
-}
-
-fn policy() -> Policy {
-    let days = |count: i64| SignedDuration::from_secs(count * DAY);
-    Policy {
-        issuer: OURS.to_owned(),
-        period: Some(days(90)),
-        publish_lead: days(1),
-        token_lifetime: days(1),
-        verify_retention: days(366),
-        clock_margin: SignedDuration::from_secs(300),
-    }
 }
 
 fn key(kid: &str, state: KeyState, origin: Origin, since: f64) -> KeyringKey {

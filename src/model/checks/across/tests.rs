@@ -1,11 +1,13 @@
 use super::*;
 use crate::model::{
     keyring::{Member, Origin, Rollout},
-    memory::Version1,
-    rotation::{ControlPlaneNode, found},
+    rotation::{
+        ControlPlaneNode,
+        fixtures::{self, OURS, at, policy},
+        found,
+    },
 };
 
-const OURS: &str = "https://oidc.example.com";
 const OLD: &str = "https://kubernetes.default.svc.cluster.local";
 const DAY: i64 = 86_400;
 
@@ -21,10 +23,6 @@ struct World {
     now: Timestamp,
 }
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
 fn key(kid: &str, state: KeyState) -> KeyringKey {
     KeyringKey {
         origin: Origin::Made,
@@ -36,21 +34,10 @@ fn key(kid: &str, state: KeyState) -> KeyringKey {
 
 fn ack(node: &str) -> Ack {
     Ack {
-        version: Version1,
-        node: node.to_owned(),
-        machine: String::new(),
         address: format!("10.0.0.{}", &node[1..]),
         at: at(DAY - 60),
-        generation: 3,
-        served: vec!["k0".to_owned(), "k1".to_owned()],
-        signing_kid: "k1".to_owned(),
         issuers: vec![OURS.to_owned(), OLD.to_owned()],
-        key_on_disk: "k1".to_owned(),
-        key_on_disk_since: at(0),
-        keys: Vec::new(),
-        process_started_at: at(0),
-        boot_id: String::new(),
-        failure: None,
+        ..fixtures::ack(node, "k1", &["k0", "k1"])
     }
 }
 
@@ -87,22 +74,13 @@ fn broken(world: &World) -> Vec<String> {
         held: &world.held,
         kubeadm_issuers: &world.kubeadm_issuers,
     };
-    let days = |count: i64| SignedDuration::from_secs(count * DAY);
-    let policy = Policy {
-        issuer: OURS.to_owned(),
-        period: Some(days(90)),
-        publish_lead: days(1),
-        token_lifetime: days(1),
-        verify_retention: days(366),
-        clock_margin: SignedDuration::from_secs(300),
-    };
     let line = |check: Check| match check.outcome {
         Outcome::Holds => None,
         Outcome::Fails(why) => Some(format!("{}: {why}", check.statement)),
         Outcome::Unknown(why) => Some(format!("unknown: {}: {why}", check.statement)),
         Outcome::Skipped(why) => Some(format!("skipped: {}: {why}", check.statement)),
     };
-    across(seen, &policy, world.now).into_iter().filter_map(line).collect()
+    across(seen, &policy(), world.now).into_iter().filter_map(line).collect()
 }
 
 #[test]

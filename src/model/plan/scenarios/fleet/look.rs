@@ -5,7 +5,6 @@ use super::{
     world::{Fleet, Node},
 };
 use crate::model::{
-    jwks::Jwks,
     keyring::{self, HighWater, Keyring},
     rotation::{ControlPlane, ControlPlaneNode},
 };
@@ -16,28 +15,7 @@ impl Fleet {
         let api_server = match (&node.manifest, &node.process) {
             (None, _) => ApiServer::None,
             (Some(_), None) => ApiServer::Silent("connection refused".to_owned()),
-            (Some(_), Some(process)) => ApiServer::Seen(Evidence {
-                ready: true,
-                started_at: Some(process.started_at),
-                served: Jwks::of(&process.verifying).expect("a JWKS"),
-                issuer: process.issuers.first().cloned(),
-                probe_token: Probe::Present(ProbeToken {
-                    kid: process.signing.kid().to_string(),
-                    issuer: process.issuers[0].clone(),
-                }),
-            }),
-        };
-        let stored = |path: &str| match self.objects.get(path) {
-            Some(body) => Probe::Present(StoredDocument { body: body.clone(), version: Digest::of(body).to_string() }),
-            None => Probe::Absent,
-        };
-        let public = |path: &str| match self.objects.get(path) {
-            Some(body) => Probe::Present(PublicDocument {
-                body: body.clone(),
-                content_type: Some("application/json".to_owned()),
-                date: Some(self.now),
-            }),
-            None => Probe::Absent,
+            (Some(_), Some(process)) => ApiServer::Seen(process.evidence()),
         };
         let mark = || Some(FileMark { digest: Digest::of(b"file"), modified: node.written_at });
         let shared = match (&api_server, node.never_started) {
@@ -76,10 +54,10 @@ impl Fleet {
             },
             cluster: ClusterFacts {
                 bucket: Some(probe(self.bucket.clone())),
-                stored_discovery: stored(DISCOVERY_PATH),
-                stored_jwks: stored("openid/v1/jwks"),
-                public_discovery: Some(public(DISCOVERY_PATH)),
-                public_jwks: Some(public("openid/v1/jwks")),
+                stored_discovery: stored(&self.objects, DISCOVERY_PATH),
+                stored_jwks: stored(&self.objects, "openid/v1/jwks"),
+                public_discovery: Some(public(&self.objects, DISCOVERY_PATH, self.now)),
+                public_jwks: Some(public(&self.objects, "openid/v1/jwks", self.now)),
                 provider: Some(probe(self.provider.clone())),
             },
             shared,
