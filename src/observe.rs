@@ -70,7 +70,7 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
     NodeFacts {
         verifying_keys,
         signing_key,
-        standby_key: read_signing_key(world, Path::new(memory::STANDBY_KEY), &mut remarks),
+        standby_key: read_signing_key(world, Path::new(memory::STANDBY_KEY), &mut remarks).0,
         published_keys: memory(&world.root, memory::PUBLISHED_KEYS),
         api_server: seen.api_server,
         api_servers: seen.api_servers,
