@@ -19,6 +19,7 @@ pub mod memory;
 pub mod node_policy;
 pub mod outlook;
 pub mod plan;
+pub mod pod_identity;
 pub mod probe;
 pub mod region;
 pub mod report;
