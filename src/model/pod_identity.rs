@@ -6,13 +6,22 @@
 
 mod account;
 mod container_credentials;
+mod go;
+mod grant;
+mod patch;
+mod pod;
 mod review;
 mod role_map;
+mod skip_containers;
+mod warnings;
 
 pub use account::Account;
 pub use container_credentials::{ContainerCredentials, ContainerCredentialsError};
 pub use review::{Review, ReviewError};
 pub use role_map::{RoleMap, RoleMapError};
+
+use grant::{Question, WEB_IDENTITY_VOLUME};
+use warnings::Warnings;
 
 use super::region::{AccountId, Partition};
 
@@ -87,12 +96,15 @@ impl PodIdentity {
         credentials: &ContainerCredentials,
         jitter: u64,
     ) -> Vec<u8> {
-        let _ = (review, account, fallback, credentials, jitter);
-        br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"","allowed":true}}"#
-            .to_vec()
+        let (namespace, service_account) = (review.namespace(), review.service_account());
+        let question = Question { settings: self, namespace, service_account, account, fallback, credentials };
+        let mut warnings = Warnings::default();
+        let grant = question.grant(review, jitter, &mut warnings);
+        let patch = grant.map(|grant| patch::patch(review, &grant, &mut warnings));
+        review.allow(patch, warnings.0)
     }
 
-    /// How a pod of this service account gets credentials; `None` where it gets none.
+    /// How pods of this service account get credentials; `None` where they get none.
     pub fn method(
         &self,
         namespace: &str,
@@ -101,8 +113,7 @@ impl PodIdentity {
         fallback: &RoleMap,
         credentials: &ContainerCredentials,
     ) -> Option<Method> {
-        let _ = (namespace, service_account, account, fallback, credentials);
-        None
+        Question { settings: self, namespace, service_account, account, fallback, credentials }.method()
     }
 }
 
@@ -110,7 +121,7 @@ impl Method {
     /// The volume that a changed pod has.
     pub fn volume_name(self, settings: &PodIdentity) -> &str {
         match self {
-            Self::WebIdentity => "aws-iam-token",
+            Self::WebIdentity => WEB_IDENTITY_VOLUME,
             Self::ContainerCredentials => &settings.container_credentials.volume_name,
         }
     }

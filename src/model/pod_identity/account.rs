@@ -27,8 +27,23 @@ impl Account {
         account
     }
 
-    /// `role-arn` as it is written, `None` where it is missing; an empty one counts as none unless ARNs are composed.
+    /// `role-arn`; an empty one counts as none unless ARNs are composed.
     pub fn role_arn(&self) -> Option<&str> {
         self.role_arn.as_deref()
+    }
+
+    /// `audience`, which may be empty.
+    pub fn audience(&self) -> Option<&str> {
+        self.audience.as_deref()
+    }
+
+    /// `sts-regional-endpoints`, which may be anything.
+    pub fn sts_regional_endpoints(&self) -> Option<&str> {
+        self.sts_regional_endpoints.as_deref()
+    }
+
+    /// `token-expiration`, which may be anything.
+    pub fn token_expiration(&self) -> Option<&str> {
+        self.token_expiration.as_deref()
     }
 }
