@@ -126,3 +126,6 @@ impl Method {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ impl<'a> Question<'a> {
     /// What the pod gets; `None` where it gets nothing.
     pub fn grant(&self, review: &Review<'_>, jitter: u64, warnings: &mut Warnings) -> Option<Grant<'a>> {
         let source = self.source(warnings)?;
-        let (pod, settings) = (&review.pod, self.settings);
+        let (pod, settings) = (&review.object, self.settings);
         let expiration = self.pod_expiration(pod, source.token_expiration_seconds, warnings);
         let skipped = self.skipped(pod, warnings);
         let token = &settings.container_credentials;

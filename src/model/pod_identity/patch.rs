@@ -17,9 +17,9 @@ const REGIONS: [&str; 2] = ["AWS_DEFAULT_REGION", "AWS_REGION"];
 pub(super) fn patch(review: &Review<'_>, grant: &Grant<'_>, warnings: &mut Warnings) -> Vec<u8> {
     let mut patch = Patch { operations: Vec::new(), grant };
     if grant.method == Method::ContainerCredentials && !review.is_labelled() {
-        patch.label(review.pod.has_labels());
+        patch.label(review.object.has_labels());
     }
-    if let Some(spec) = &review.pod.spec {
+    if let Some(spec) = &review.object.spec {
         patch.volume(spec);
         patch.containers("containers", spec.containers.as_deref(), warnings);
         patch.containers("initContainers", spec.init_containers.as_deref(), warnings);

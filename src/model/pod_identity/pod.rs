@@ -16,7 +16,7 @@ const NAMES: &[&str] = &["os", "pod-identity", "skip-containers", "skip-pod-iden
 
 /// core/v1 Pod. A field that is null counts as missing, as it does for the API server.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "a pod")]
 pub(super) struct Pod<'b> {
     #[serde(borrow)]
     pub metadata: Option<Metadata<'b>>,
@@ -25,7 +25,7 @@ pub(super) struct Pod<'b> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "metadata")]
 pub(super) struct Metadata<'b> {
     #[serde(borrow)]
     pub name: Option<Text<'b>>,
@@ -38,7 +38,7 @@ pub(super) struct Metadata<'b> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a pod's spec")]
 pub(super) struct Spec<'b> {
     #[serde(borrow)]
     pub service_account_name: Option<Text<'b>>,
@@ -55,7 +55,7 @@ pub(super) struct Spec<'b> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a container")]
 pub(super) struct Container<'b> {
     #[serde(borrow)]
     pub name: Option<Text<'b>>,
@@ -67,14 +67,14 @@ pub(super) struct Container<'b> {
 
 /// Anything with a name: an environment variable, a volume, an operating system.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "an object with a name")]
 pub(super) struct Named<'b> {
     #[serde(borrow)]
     pub name: Option<Text<'b>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a volume mount")]
 pub(super) struct Mount<'b> {
     #[serde(borrow)]
     pub name: Option<Text<'b>>,

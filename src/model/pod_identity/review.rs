@@ -13,7 +13,7 @@ pub struct Review<'b> {
     kind: Option<Text<'b>>,
     uid: Option<Text<'b>>,
     namespace: Option<Text<'b>>,
-    pub(super) pod: Pod<'b>,
+    pub(super) object: Pod<'b>,
 }
 
 /// The request is not a review of a pod. The text is for the user of `kubectl`.
@@ -28,7 +28,7 @@ pub struct ReviewError {
 
 /// What the API server sends; `O` is the object that it asks about.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+#[serde(rename_all = "camelCase", expecting = "an AdmissionReview", bound(deserialize = "O: Deserialize<'de>"))]
 struct Envelope<'b, O> {
     #[serde(borrow)]
     api_version: Option<Text<'b>>,
@@ -39,7 +39,7 @@ struct Envelope<'b, O> {
 }
 
 #[derive(Deserialize)]
-#[serde(bound(deserialize = "O: Deserialize<'de>"))]
+#[serde(expecting = "a request", bound(deserialize = "O: Deserialize<'de>"))]
 struct Request<'b, O> {
     #[serde(borrow)]
     uid: Option<Text<'b>>,
@@ -56,15 +56,19 @@ impl<'b> Review<'b> {
     /// It is not JSON, has no request, or its object is missing or no pod. Answer with [`ReviewError::status`] and
     /// [`ReviewError::answer`].
     pub fn parse(body: &'b [u8]) -> Result<Self, ReviewError> {
+        if !body.trim_ascii_start().starts_with(b"{") {
+            let message = "bad content: the review is not a JSON object".to_owned(); // serde would take a list for one
+            return Err(ReviewError { message, api_version: None, kind: None, uid: String::new() });
+        }
         let envelope: Envelope<'b, Pod<'b>> = serde_json::from_slice(body).map_err(|error| unreadable(body, &error))?;
         let Envelope { api_version, kind, request: Some(request) } = envelope else {
             return Err(refusal("bad content: the review has no request", &envelope));
         };
-        let Request { uid, namespace, object: Some(pod) } = request else {
+        let Request { uid, namespace, object: Some(object) } = request else {
             let request = Some(request);
             return Err(refusal("bad content: the request has no object", &Envelope { api_version, kind, request }));
         };
-        Ok(Self { api_version, kind, uid, namespace, pod })
+        Ok(Self { api_version, kind, uid, namespace, object })
     }
 
     /// Namespace of the request; that of the object does not count.
@@ -74,12 +78,12 @@ impl<'b> Review<'b> {
 
     /// `spec.serviceAccountName`, empty where it is missing: no account is called that. The API server has filled it in.
     pub fn service_account(&self) -> &str {
-        self.pod.service_account()
+        self.object.service_account()
     }
 
     /// Name of the pod, or what its name will begin with; for messages.
-    pub fn pod_name(&self) -> &str {
-        let Some(metadata) = &self.pod.metadata else { return "" };
+    pub fn pod(&self) -> &str {
+        let Some(metadata) = &self.object.metadata else { return "" };
         let name = text(&metadata.name);
         if name.is_empty() { text(&metadata.generate_name) } else { name }
     }
@@ -87,12 +91,12 @@ impl<'b> Review<'b> {
     /// Whether the pod carries the label `eks.amazonaws.com/skip-pod-identity-webhook`. The API server does not send such pods
     /// where the registration's `objectSelector` is in place; [`super::PodIdentity::answer`] does not ask, like the AWS program.
     pub fn opted_out(&self) -> bool {
-        self.pod.label(OPT_OUT_LABEL).is_some()
+        self.object.label(OPT_OUT_LABEL).is_some()
     }
 
     /// Whether the pod is labelled as one with container credentials.
     pub(super) fn is_labelled(&self) -> bool {
-        self.pod.label(CONTAINER_CREDENTIALS_LABEL) == Some("enabled")
+        self.object.label(CONTAINER_CREDENTIALS_LABEL) == Some("enabled")
     }
 
     /// The response body that lets the pod in, with `patch` applied to it.
