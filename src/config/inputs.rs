@@ -9,6 +9,7 @@ use super::{
     options::{self, Surroundings},
     section::{Log, Section},
     tree::Tree,
+    webhook,
 };
 
 /// Configuration files that have no mistake, as far as the files alone can tell.
@@ -75,12 +76,14 @@ impl Reading {
 
         let provider = options::provider(root.section("provider"));
         let rotation = options::rotation(root.section("rotation"), &mut notices);
-        let webhook = options::webhook(root.section("webhook"), &rotation, &mut notices);
+        let webhook = webhook::webhook(root.section("webhook"), &rotation, &provider, &mut notices);
         let api_server = options::api_server(root.section("apiServer"), around, rotation.below_floors);
         let store: Option<Location> = root.section("issuer").text("store");
         let keyring_section = root.section("keyring");
         let keyring = keyring::keyring(&keyring_section, store.as_ref());
-        let in_aws = provider.manage || matches!(store, Some(Location::S3 { .. })) || keyring.needs_aws();
+        let composes_arns = webhook.as_ref().is_some_and(|webhook| webhook.compose_role_arn.is_some());
+        let in_aws =
+            provider.manage || matches!(store, Some(Location::S3 { .. })) || keyring.needs_aws() || composes_arns;
         let aws = options::aws(root.section("aws"), around, in_aws, &needs_region);
         let issuer = options::issuer(root.section("issuer"), aws.region.as_ref());
         keyring::check_region(&keyring_section, &keyring, aws.region.as_ref());
@@ -88,8 +91,8 @@ impl Reading {
         let distribution = api_server.as_ref().map(|settings| settings.distribution);
         root.finish();
 
-        let settings = match (cluster, issuer, api_server) {
-            (Some(cluster), Some(issuer), Some(api_server)) => {
+        let settings = match (cluster, issuer, api_server, webhook) {
+            (Some(cluster), Some(issuer), Some(api_server), Some(webhook)) => {
                 Some(Settings { cluster, issuer, keyring, aws, provider, api_server, rotation, webhook, notices })
             }
             _ => None,

@@ -17,13 +17,20 @@ mod inputs;
 mod keyring;
 mod mistake;
 mod options;
+mod pod_values;
 mod section;
 mod tree;
 mod values;
+mod webhook;
 
 pub use inputs::Inputs;
 pub use mistake::{Mistake, Mistakes};
+pub use pod_values::{
+    AnnotationPrefix, AnnotationPrefixError, DnsLabel, DnsLabelError, Image, ImageError, MountPath, MountPathError,
+    TokenPath, TokenPathError,
+};
 pub use values::{ClusterName, ClusterNameError, EndpointUrl, EndpointUrlError, JwksPath, JwksPathError};
+pub use webhook::{ContainerCredentialsSettings, FailurePolicy, UpstreamSettings, WebhookMode, WebhookSettings};
 
 /// The configuration file. Drop-ins stand in `irsad.d/*.yaml` beside it and are merged in name order.
 pub const CONFIG_FILE: &str = "/etc/irsad/irsad.yaml";
@@ -194,40 +201,6 @@ pub struct RotationSettings {
     pub verify_retention: Duration,
     /// `rotation.belowFloors` (`false`): lifts the smallest values above. For tests.
     pub below_floors: bool,
-}
-
-/// `webhook`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookSettings {
-    /// `webhook.mode` (`builtIn`).
-    pub mode: WebhookMode,
-    /// `webhook.port` (`23443`, 1 to 65535): where the built-in webhook listens on 127.0.0.1.
-    pub port: u16,
-    /// `webhook.failurePolicy` (`Ignore`).
-    pub failure_policy: FailurePolicy,
-    /// `webhook.tokenExpiration` (`24h`, or `rotation.tokenLifetime` where that is shorter; at least `10m`): life of the tokens that pods get
-    /// for AWS.
-    pub token_expiration: Duration,
-}
-
-/// `webhook.mode`: who changes pods so that they have a token for AWS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookMode {
-    /// `builtIn`: irsad.
-    BuiltIn,
-    /// `upstream`: amazon-eks-pod-identity-webhook, deployed by irsad.
-    Upstream,
-    /// `none`: someone else, or nobody.
-    None,
-}
-
-/// `webhook.failurePolicy`: what happens to a new pod while the webhook does not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailurePolicy {
-    /// `Ignore`: it starts without a token for AWS.
-    Ignore,
-    /// `Fail`: it is not created.
-    Fail,
 }
 
 impl Distribution {

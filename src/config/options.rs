@@ -14,8 +14,8 @@ use crate::model::{
 };
 
 use super::{
-    Access, ApiServerSettings, AwsSettings, Distribution, EndpointUrl, Endpoints, FailurePolicy, IssuerSettings, Keys,
-    ProviderSettings, Restart, RotationSettings, WebhookMode, WebhookSettings,
+    Access, ApiServerSettings, AwsSettings, Distribution, EndpointUrl, Endpoints, IssuerSettings, Keys,
+    ProviderSettings, Restart, RotationSettings,
     section::Section,
     values::{HostPath, Span},
 };
@@ -23,8 +23,6 @@ use super::{
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
-/// Shortest token that kube-apiserver grants (TokenRequest `expirationSeconds`).
-const SHORTEST_TOKEN: Duration = Duration::from_secs(600);
 /// Most client IDs of one provider (IAM and AWS STS quotas).
 const MOST_AUDIENCES: usize = 100;
 /// IAM takes 50 tags; two are kept for irsad's own.
@@ -315,47 +313,6 @@ pub(super) fn rotation(section: Section<'_>, notices: &mut Vec<String>) -> Rotat
     }
     section.finish();
     settings
-}
-
-/// `webhook`
-pub(super) fn webhook(section: Section<'_>, rotation: &RotationSettings, notices: &mut Vec<String>) -> WebhookSettings {
-    let modes = [("builtIn", WebhookMode::BuiltIn), ("upstream", WebhookMode::Upstream), ("none", WebhookMode::None)];
-    let given = section.one_of("mode", &modes);
-    if let Some(WebhookMode::BuiltIn | WebhookMode::Upstream) = given {
-        let word = section.raw("mode").unwrap_or_default();
-        notices.push(format!(
-            "webhook.mode: {word} is not in this version; install amazon-eks-pod-identity-webhook yourself"
-        ));
-    }
-    let port = section.number("port").unwrap_or(23443);
-    let port = u16::try_from(port).ok().filter(|port| *port > 0).unwrap_or_else(|| {
-        section.blame("port", format!("{port} is not a port; use 1 to 65535"));
-        1
-    });
-    let failure_policy =
-        section.one_of("failurePolicy", &[("Ignore", FailurePolicy::Ignore), ("Fail", FailurePolicy::Fail)]);
-    let default = DAY.min(rotation.token_lifetime).max(SHORTEST_TOKEN);
-    let token_expiration = span(&section, "tokenExpiration", default);
-    if token_expiration < SHORTEST_TOKEN {
-        let (value, shortest) = (Span(token_expiration), Span(SHORTEST_TOKEN));
-        let text = format!("{value} is less than {shortest}, the least that kube-apiserver grants; raise it");
-        section.blame("tokenExpiration", text);
-    }
-    if token_expiration > rotation.token_lifetime && !rotation.below_floors {
-        let (value, lifetime) = (Span(token_expiration), Span(rotation.token_lifetime));
-        let text = format!(
-            "{value} is more than rotation.tokenLifetime ({lifetime}); keys would leave before their tokens expire, lower it \
-             or raise the other"
-        );
-        section.blame("tokenExpiration", text);
-    }
-    section.finish();
-    WebhookSettings {
-        mode: given.unwrap_or(WebhookMode::BuiltIn),
-        port,
-        failure_policy: failure_policy.unwrap_or(FailurePolicy::Ignore),
-        token_expiration,
-    }
 }
 
 fn span(section: &Section<'_>, key: &'static str, default: Duration) -> Duration {

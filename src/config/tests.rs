@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod mistakes;
+mod webhook;
 
 const SMALLEST: &str = "version: 1\ncluster: prod-1\nissuer:\n  store: s3://prod-1-oidc\n";
 const EXAMPLE: &str = include_str!("../../packaging/config/irsad.yaml");
@@ -81,7 +82,29 @@ fn smallest_configuration_has_every_default() {
             mode: WebhookMode::BuiltIn,
             port: 23443,
             failure_policy: FailurePolicy::Ignore,
+            exempt_namespaces: Vec::new(),
             token_expiration: day,
+            audience: "sts.amazonaws.com".parse().expect("an audience"),
+            annotation_prefix: "eks.amazonaws.com".parse().expect("a prefix"),
+            token_mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".parse().expect("a path"),
+            default_region: None,
+            sts_regional_endpoints: false,
+            compose_role_arn: None,
+            config_map_namespace: None,
+            lookup_grace_period: Duration::from_secs(5),
+            container_credentials: ContainerCredentialsSettings {
+                file: None,
+                audience: "pods.eks.amazonaws.com".parse().expect("an audience"),
+                token_mount_path: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount".parse().expect("a path"),
+                volume_name: "eks-pod-identity-token".parse().expect("a name"),
+                token_path: "eks-pod-identity-token".parse().expect("a path"),
+                full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
+            },
+            upstream: UpstreamSettings {
+                image: "public.ecr.aws/eks/amazon-eks-pod-identity-webhook:v0.6.17".parse().expect("an image"),
+                namespace: "kube-system".parse().expect("a name"),
+                replicas: 2,
+            },
         },
         notices: Vec::new(),
     };
@@ -99,7 +122,8 @@ fn example_shows_every_option_with_its_default() {
     for line in example().lines().filter(|line| !line.trim_start().starts_with('#') && !line.is_empty()) {
         let key = line.trim_start().split(':').next().expect("a key").to_owned();
         if line.ends_with(':') {
-            probe.push_str(&format!("{key}:\n  probe: 1\n"));
+            let indent = &line[..line.len() - line.trim_start().len()];
+            probe.push_str(&format!("{indent}{key}:\n{indent}  probe: 1\n"));
         }
         keys.push(key);
     }
@@ -119,14 +143,14 @@ const WITHOUT_A_DEFAULT: [&str; 5] = ["version", "cluster", "issuer.store", "iss
 
 /// Every option with the value that the example shows.
 fn options(example: &str) -> Vec<(String, &str)> {
-    let mut section = "";
-    let mut options = Vec::new();
+    let (mut sections, mut options) = (Vec::new(), Vec::new());
     for line in example.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-        let (key, value) = line.split_once(':').expect("a key");
-        match (key.strip_prefix("  "), value.trim()) {
-            (None, "") => section = key,
-            (None, value) => options.push((key.to_owned(), value)),
-            (Some(key), value) => options.push((format!("{section}.{key}"), value)),
+        let depth = (line.len() - line.trim_start().len()) / 2;
+        let (key, value) = line.trim_start().split_once(':').expect("a key");
+        sections.truncate(depth);
+        sections.push(key);
+        if !value.trim().is_empty() {
+            options.push((sections.join("."), value.trim()));
         }
     }
     options
@@ -153,9 +177,10 @@ fn readme_names_every_option_with_its_default() {
 
 #[test]
 fn manual_names_every_option_with_its_default() {
-    let entries: Vec<&str> = MANUAL
+    let manual = MANUAL.replace("\\-", "-");
+    let entries: Vec<&str> = manual
         .lines()
-        .zip(MANUAL.lines().skip(1))
+        .zip(manual.lines().skip(1))
         .filter(|(before, line)| *before == ".TP" && line.starts_with("\\fB"))
         .map(|(_, line)| line)
         .collect();
