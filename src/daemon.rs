@@ -1,6 +1,7 @@
 //! The loop: observe, plan, execute, report; then wait until something changes. The only place that asks for the time.
 
 use std::{
+    net::TcpListener,
     path::{Path, PathBuf},
     pin::pin,
     process,
@@ -42,12 +43,14 @@ mod pass;
 mod region;
 mod request;
 mod wake;
+mod webhook;
 
 use candidacy::Candidacy;
 use journal::announce;
 pub use pass::Pass;
 use region::remember_region;
 use wake::{Woken, changes_any_of, stop_signals, wait};
+use webhook::Webhook;
 
 /// What lives as long as this boot.
 pub const RUN_FOLDER: &str = "/run/irsad";
@@ -80,6 +83,8 @@ pub struct Irsad {
     said: Vec<String>,
     /// This process as one that may lead, once an API server has answered.
     candidacy: Option<Candidacy>,
+    /// The webhook of this node, once the daemon has begun.
+    webhook: Option<Webhook>,
     /// It has just begun to lead: the next pass does what a leader does.
     begins_to_lead: bool,
     /// Complaint about a configuration that could not be loaded; the old one holds.
@@ -103,6 +108,7 @@ impl Irsad {
             busy_passes: 0,
             said: Vec::new(),
             candidacy: None,
+            webhook: None,
             begins_to_lead: false,
             stale_settings: None,
             _lock: None,
@@ -136,7 +142,13 @@ impl Irsad {
         if let Some(candidacy) = &self.candidacy {
             self.world.leadership = candidacy.leadership();
         }
+        if let Some(webhook) = &self.webhook {
+            self.world.webhook = webhook.state.borrow().clone();
+        }
         let facts = observe(&mut self.world, &self.desired, self.closeness, now).await;
+        if let Some(webhook) = &self.webhook {
+            webhook.tell_registered(self.world.registered_bundle.as_deref());
+        }
         let plan = plan::plan(&self.desired, &facts, now);
         (facts, plan)
     }
@@ -265,17 +277,25 @@ impl Irsad {
         }
     }
 
-    /// The daemon: passes until the process is asked to stop. `load` reads the configuration anew.
+    /// The daemon: passes until the process is asked to stop. `load` reads the configuration anew, `held` is the webhook's socket
+    /// where systemd holds it.
     ///
     /// # Errors
     /// Signals or file changes cannot be received any more: systemd starts us again.
-    pub async fn run<F>(&mut self, config_files: Vec<PathBuf>, load: impl Fn() -> F) -> anyhow::Result<()>
+    pub async fn run<F>(
+        &mut self,
+        held: Option<TcpListener>,
+        config_files: Vec<PathBuf>,
+        load: impl Fn() -> F,
+    ) -> anyhow::Result<()>
     where
         F: Future<Output = anyhow::Result<Settings>>,
     {
         let mut stop = stop_signals()?;
         let mut reload = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
         let mut files = self.watch(&config_files);
+        // Before the first pass, which may wait for AWS: pods do not.
+        self.webhook = Some(Webhook::begin(self.world.root.clone(), &self.world.settings, held)?);
         let mut next = self.first_pass(&mut stop).await;
         while let Some(pass) = next {
             let pause = self.pause(&pass);
@@ -297,6 +317,9 @@ impl Irsad {
                 }
             }
             next = self.pass(&mut stop).await;
+        }
+        if let Some(webhook) = self.webhook.take() {
+            webhook.end().await;
         }
         self.stand_down().await;
         systemd::stopping("stopped; kube-apiserver and the published documents stay as they are");
@@ -372,6 +395,9 @@ impl Irsad {
                 self.stale_settings = None;
                 if settings != self.world.settings {
                     tracing::info!(issuer = %settings.issuer.url, "configuration loaded");
+                    if let Some(webhook) = &self.webhook {
+                        webhook.change(&settings);
+                    }
                     self.desired = settings.desired();
                     self.world = self.world.with_settings(settings);
                 }

@@ -11,11 +11,12 @@
 //! ```
 //! Every pass starts from observation, never from memory. [`model::plan`] decides and touches nothing;
 //! [`execute`] acts and decides nothing; the first failure ends the pass and the next one observes afresh.
+//! Beside the loop, in a thread of its own, [`webhook`] answers the API server about new pods.
 //!
 //! # Layers
 //!
-//! Imports go one way: `main → cli → daemon → observe, execute → host, store, aws, cluster → model`. `host`, `store`,
-//! `aws` and `cluster` do not know each other; `aws::s3` and `cluster::secrets` implement `store`'s contract. `config` is
+//! Imports go one way: `main → cli → daemon → observe, execute → host, store, aws, cluster, webhook → model`. `host`, `store`,
+//! `aws`, `cluster` and `webhook` do not know each other; `aws::s3` and `cluster::secrets` implement `store`'s contract. `config` is
 //! used from `daemon` upwards, and by `observe` and `execute` as [`config::Settings`]. [`private_keys`] joins `store` and
 //! `aws::kms` for both. `tests/tidy.rs` holds this.
 
@@ -30,6 +31,7 @@ pub mod model;
 pub mod observe;
 pub mod private_keys;
 pub mod store;
+pub mod webhook;
 pub mod world;
 
 /// Makes aws-lc-rs the TLS cryptography of this process. Call it first in `main`; a second call changes nothing.

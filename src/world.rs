@@ -25,6 +25,7 @@ use crate::{
     },
     private_keys::PrivateKeys,
     store::{file::FileStore, public::PublicClient},
+    webhook,
 };
 
 pub use stores::{AnyStore, KeyringStore};
@@ -66,6 +67,10 @@ pub struct World {
     pub acks: Vec<(Ack, String)>,
     /// Version of the keyring at that time.
     pub acks_of: Option<String>,
+    /// The webhook of this node, as it last said of itself.
+    pub webhook: webhook::State,
+    /// `caBundle` (PEM) of the webhook's registration, as last seen.
+    pub registered_bundle: Option<String>,
 }
 
 /// Who leads, as far as this process knows.
@@ -139,6 +144,8 @@ impl World {
             keyring_api: None,
             acks: Vec::new(),
             acks_of: None,
+            webhook: webhook::State::default(),
+            registered_bundle: None,
         }
     }
 
@@ -150,6 +157,8 @@ impl World {
             acts: self.acts,
             has_told: self.has_told,
             leadership: self.leadership.clone(),
+            webhook: self.webhook.clone(),
+            registered_bundle: self.registered_bundle.clone(),
             ..world
         }
     }

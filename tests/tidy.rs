@@ -12,7 +12,7 @@ const LONGEST_FILE: usize = 400;
 /// Layers from the bottom up: a module may use those of an earlier row, and its own.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["host", "store", "aws", "cluster"],
+    &["host", "store", "aws", "cluster", "webhook"],
     &["config"],
     &["private_keys"],
     &["world"],
@@ -36,21 +36,25 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli/", "main.rs"]),
     ("clap_complete", &["cli/completions.rs"]),
     ("granit_parser", &["model/yaml.rs"]),
+    ("hyper", &["webhook/", "cluster/fake.rs"]),
     ("hyper_rustls", &["store/public.rs"]),
-    ("hyper_util", &["store/public.rs", "cluster/fake.rs"]),
+    ("hyper_util", &["store/public.rs", "cluster/fake.rs", "webhook/server.rs", "webhook/server/"]),
     ("inotify", &["host/watch.rs"]),
     ("k8s_openapi", &["cluster/"]),
     ("kube", &["cluster/"]),
+    ("listenfd", &["host/systemd.rs"]),
     ("nix", &["host/"]),
     ("p256", &["model/key"]),
     ("pem", &["model/key"]),
+    ("rcgen", &["webhook/certificate.rs", "cluster/fake.rs"]),
     ("rsa", &["model/key"]),
     ("sd_notify", &["host/systemd.rs"]),
     ("serde_yaml", &["model/yaml.rs"]),
     ("similar", &["cli/"]),
+    ("tokio_rustls", &["webhook/server.rs", "webhook/server/", "cluster/fake.rs"]),
     ("tracing_journald", &["host/systemd.rs"]),
     ("tracing_subscriber", &["host/systemd.rs"]),
-    ("x509_cert", &["model/key"]),
+    ("x509_cert", &["model/key", "webhook/certificate.rs"]),
 ];
 
 /// Words that say nothing about what a module is.

@@ -11,6 +11,9 @@ use crate::{
 
 use super::{Global, Output, output, settings};
 
+/// `FileDescriptorName=` in irsad-webhook.socket.
+const WEBHOOK_SOCKET: &str = "webhook";
+
 /// Keep keys, manifest, public documents and IAM provider right; the daemon.
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -24,6 +27,11 @@ impl Run {
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
         let level = if self.once { "warn" } else { "info" };
         systemd::init_logging(global.log.as_deref().unwrap_or(level))?;
+        // Before anything else: there is one thread yet.
+        let held = systemd::held_socket(WEBHOOK_SOCKET).unwrap_or_else(|error| {
+            tracing::warn!("the socket {WEBHOOK_SOCKET} of systemd is not used: {error}");
+            None
+        });
         let root = settings::root(global)?;
         let settings = settings::load(global).await?;
         for notice in &settings.notices {
@@ -33,7 +41,7 @@ impl Run {
         if self.once {
             return once(&mut irsad, global).await;
         }
-        irsad.run(settings::files(global), || settings::load(global)).await?;
+        irsad.run(held, settings::files(global), || settings::load(global)).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,6 +13,8 @@ pub mod lease;
 mod lines;
 mod request;
 pub mod secrets;
+mod service_accounts;
+mod watched;
 
 use std::{
     error::Error,
@@ -29,8 +31,10 @@ use kube::{
     config::{AuthInfo, Cluster, Kubeconfig, KubeconfigError},
 };
 pub use request::{NoAnswer, Said};
+pub use service_accounts::{ConfigMap, ServiceAccount};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+pub use watched::Change;
 
 /// Longest time until a connection stands, TLS included. The server is this machine: it answers at once or is not there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);

@@ -2,6 +2,8 @@
 //!
 //! It does not know what an answer means.
 
+mod stream;
+
 use std::{error::Error, fmt, io, time::Duration};
 
 use http::{Method, Request, StatusCode, header};
@@ -111,6 +113,12 @@ pub enum NoAnswer {
         #[source]
         source: Said,
     },
+    /// 410: the change that was asked from is too long ago (Kubernetes API concepts, "410 Gone responses").
+    #[error("{url} answered 410: what happened since the last answer is no longer known; everything is listed anew")]
+    Expired {
+        /// What was asked for.
+        url: String,
+    },
     /// 429 or 5xx.
     #[error("{url} answered {status}: kube-apiserver is starting, stopping or overloaded; it is asked again")]
     Busy {
@@ -211,6 +219,7 @@ impl Answer {
             403 => NoAnswer::Forbidden { url, source },
             404 => NoAnswer::NotFound { url },
             409 => NoAnswer::Conflict { url, source },
+            410 => NoAnswer::Expired { url },
             status @ (429 | 500..) => NoAnswer::Busy { url, status, source },
             status => NoAnswer::Unexpected { url, status, source },
         })

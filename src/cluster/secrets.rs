@@ -101,6 +101,7 @@ impl Obstacle {
             | NoAnswer::NotFound { .. }
             | NoAnswer::DiscoveryOff { .. }
             | NoAnswer::Conflict { .. }
+            | NoAnswer::Expired { .. }
             | NoAnswer::Unexpected { .. } => false,
         }
     }

@@ -5,9 +5,11 @@
 use std::{
     env,
     io::{self, Stderr},
+    net::TcpListener,
     time::Duration,
 };
 
+use listenfd::ListenFd;
 use nix::sys::stat;
 use sd_notify::NotifyState;
 use thiserror::Error;
@@ -47,6 +49,17 @@ pub fn extend_timeout(longer: Duration) {
 /// Time without [`alive`] after which systemd kills the service (`WATCHDOG_USEC`); `None` where it does not watch.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
+}
+
+/// The listening TCP socket that systemd opened and keeps for us under `FileDescriptorName=` `name` (sd_listen_fds(3)); `None` where
+/// it keeps none. To be called once, before there is a second thread: it takes the variables out of the environment.
+///
+/// # Errors
+/// There is one, but it is no TCP socket that listens.
+pub fn held_socket(name: &str) -> io::Result<Option<TcpListener>> {
+    let names: Vec<String> = sd_notify::listen_fds_with_names()?.map(|(_, name)| name).collect();
+    let Some(place) = names.iter().position(|found| found == name) else { return Ok(None) };
+    ListenFd::from_env().take_tcp_listener(place)
 }
 
 fn notify(state: &[NotifyState<'_>]) {

@@ -1,0 +1,145 @@
+//! The built-in webhook beside the loop, in a thread of its own with a runtime of its own.
+//!
+//! A pass makes RSA keys, reads and flushes files and waits for AWS: on the loop's thread, a pod would wait for all of that. The
+//! webhook shares no state with the loop but what it is told ([`Order`]) and what it tells ([`State`]), and has its own connection to
+//! the API server.
+
+mod certificates;
+mod follow;
+mod round;
+
+use std::{net::TcpListener, path::PathBuf, thread, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{sync::watch as flag, time::timeout};
+
+use crate::{
+    config::{Settings, WebhookMode},
+    host::Root,
+    model::pod_identity::{ContainerCredentialsToken, PodIdentity},
+    webhook::State,
+};
+
+/// Longest time that the end waits for what is under way: a little more than the server itself.
+const END_LIMIT: Duration = Duration::from_secs(12);
+
+/// What is waited for at first.
+const NOT_YET: &str = "for the webhook to start";
+
+/// Where the webhook listens and what it reads. Where one of these changes, the webhook begins anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    port: u16,
+    manifest: PathBuf,
+    kubeconfig: PathBuf,
+    annotation_prefix: String,
+    /// Namespace of the ConfigMap, where it is read.
+    role_map: Option<String>,
+    /// File of container credentials, where it is read.
+    credentials: Option<PathBuf>,
+}
+
+/// What the loop wants of the webhook.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Order {
+    /// Where to serve, and how pods are changed; `None`: nowhere.
+    serve: Option<(Place, PodIdentity)>,
+    /// `caBundle` of the registration, as far as it is known.
+    registered: Option<String>,
+    /// The process ends.
+    ends: bool,
+}
+
+/// The running webhook.
+#[derive(Debug)]
+pub(super) struct Webhook {
+    order: flag::Sender<Order>,
+    /// What the webhook last said of itself.
+    pub state: flag::Receiver<State>,
+    gone: flag::Receiver<()>,
+}
+
+impl Webhook {
+    /// Begins to serve as `settings` say. `held` is the socket that systemd holds, if it does.
+    ///
+    /// # Errors
+    /// There is no thread or no runtime left for it.
+    pub fn begin(root: Root, settings: &Settings, held: Option<TcpListener>) -> anyhow::Result<Self> {
+        let (order, orders) = flag::channel(Order { serve: serve(settings), ..Order::default() });
+        let (states, state) = flag::channel(State::default());
+        if order.borrow().serve.is_some() {
+            states.send_modify(|state| state.ready = Some(Err(NOT_YET.to_owned())));
+        }
+        let (alive, gone) = flag::channel(());
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        // Large reviews are worked on beside the others; more threads than that have nothing to do.
+        let runtime = runtime.enable_all().max_blocking_threads(4).build().context("cannot start the webhook")?;
+        let run = move || {
+            let _alive = alive;
+            runtime.block_on(round::keep(root, held, orders, states));
+        };
+        thread::Builder::new().name("webhook".to_owned()).spawn(run).context("cannot start the webhook")?;
+        Ok(Self { order, state, gone })
+    }
+
+    /// Serves as these settings say from now on.
+    pub fn change(&self, settings: &Settings) {
+        let serve = serve(settings);
+        self.order.send_if_modified(|order| {
+            let is_new = order.serve != serve;
+            order.serve = serve;
+            is_new
+        });
+    }
+
+    /// Tells the `caBundle` that is registered now, `None` where there is none or it is not known.
+    pub fn tell_registered(&self, bundle: Option<&str>) {
+        self.order.send_if_modified(|order| {
+            let is_new = order.registered.as_deref() != bundle;
+            order.registered = bundle.map(str::to_owned);
+            is_new
+        });
+    }
+
+    /// Stops accepting, finishes what is under way, and closes the socket.
+    pub async fn end(mut self) {
+        self.order.send_modify(|order| order.ends = true);
+        // An error is the end of the thread.
+        if timeout(END_LIMIT, self.gone.wait_for(|()| false)).await.is_err() {
+            tracing::warn!("the webhook did not end within {END_LIMIT:?}");
+        }
+    }
+}
+
+/// Where and how these settings want the webhook to serve.
+fn serve(settings: &Settings) -> Option<(Place, PodIdentity)> {
+    let pod_identity = pod_identity(settings);
+    let place = Place {
+        port: settings.webhook.port,
+        manifest: settings.api_server.manifest.clone(),
+        kubeconfig: settings.api_server.kubeconfig.clone(),
+        annotation_prefix: pod_identity.annotation_prefix.clone(),
+        role_map: None,
+        credentials: None,
+    };
+    (settings.webhook.mode == WebhookMode::BuiltIn).then_some((place, pod_identity))
+}
+
+fn pod_identity(settings: &Settings) -> PodIdentity {
+    PodIdentity {
+        annotation_prefix: "eks.amazonaws.com".to_owned(),
+        audience: "sts.amazonaws.com".to_owned(),
+        mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".to_owned(),
+        token_expiration_seconds: i64::try_from(settings.webhook.token_expiration.as_secs()).unwrap_or(i64::MAX),
+        default_region: settings.aws.region.as_ref().map(ToString::to_string),
+        regional_sts: false,
+        composition: None,
+        container_credentials: ContainerCredentialsToken {
+            audience: "pods.eks.amazonaws.com".to_owned(),
+            mount_path: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount".to_owned(),
+            volume_name: "eks-pod-identity-token".to_owned(),
+            token_path: "eks-pod-identity-token".to_owned(),
+            full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
+        },
+    }
+}
