@@ -120,6 +120,7 @@ fn deciding(name: &'static str, members: usize) -> Result<Figure> {
         process_started_at: now,
         boot_id: String::new(),
         failure: None,
+        webhook: None,
     };
     let acks: Vec<Ack> = (0..members).map(ack).collect();
     let control_plane = ControlPlane::default();

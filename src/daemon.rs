@@ -143,11 +143,15 @@ impl Irsad {
             self.world.leadership = candidacy.leadership();
         }
         if let Some(webhook) = &self.webhook {
-            self.world.webhook = webhook.state.borrow().clone();
+            self.world.webhook = webhook.told();
         }
         let facts = observe(&mut self.world, &self.desired, self.closeness, now).await;
         if let Some(webhook) = &self.webhook {
-            webhook.tell_registered(self.world.registered_bundle.as_deref());
+            webhook.tell_registered(facts.webhook.trusted().as_deref());
+            // Known again or as before: a server is not taken from API servers that may still be told to call it.
+            if let Some(is_called) = facts.webhook.must_serve(self.desired.webhook.mode) {
+                webhook.change(&self.world.settings, is_called);
+            }
         }
         let plan = plan::plan(&self.desired, &facts, now);
         (facts, plan)
@@ -396,7 +400,7 @@ impl Irsad {
                 if settings != self.world.settings {
                     tracing::info!(issuer = %settings.issuer.url, "configuration loaded");
                     if let Some(webhook) = &self.webhook {
-                        webhook.change(&settings);
+                        webhook.change(&settings, webhook.serves());
                     }
                     self.desired = settings.desired();
                     self.world = self.world.with_settings(settings);

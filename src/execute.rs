@@ -1,6 +1,7 @@
 //! Carries out one action. It decides nothing: what to do stands in the action, whether to do it was the planner's.
 
 mod keyring;
+mod objects;
 
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,18 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::PersistToKubeadm { text, resource_version } => {
             let api_server = world.asked_api_server().context("no API server has been asked (nothing changed)")?;
             Ok(api_server.replace_kubeadm_configuration(text, resource_version).await?)
+        }
+        Action::ApplyObject { object, replaces, .. } => objects::apply(world, object, replaces.as_deref()).await,
+        Action::ReplaceObject { place, body, .. } => objects::replace(world, place, body).await,
+        Action::DeleteObject { place, uid, resource_version } => {
+            objects::delete(world, place, uid, resource_version).await
+        }
+        Action::MakeWebhookCertificate { secret, names, replaces, is_next, at } => {
+            let wanted = objects::NewCertificate { names, is_next: *is_next, at: *at };
+            objects::make_certificate(world, secret, &wanted, replaces.as_deref()).await
+        }
+        Action::UseNextWebhookCertificate { secret, replaces } => {
+            objects::use_next_certificate(world, secret, replaces).await
         }
         Action::RememberProven { proven, manifest } => remember_proven(root, proven, manifest),
         Action::ForgetProven(proven) => forget_proven(root, proven),

@@ -36,6 +36,7 @@ use crate::{
 mod control_plane;
 mod restore;
 mod shared;
+mod webhook;
 
 pub use restore::observe_restore;
 pub use shared::{STATE, ack_name};
@@ -55,7 +56,8 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
     let node = observe_node(world, desired, closeness).await;
     let cluster = observe_cluster(world, desired, &node, closeness, now).await;
     let shared = shared::observe_shared(world, &node, closeness).await;
-    Facts { node, cluster, shared }
+    let webhook = webhook::observe_webhook(world, desired, &node, &shared, closeness).await;
+    Facts { node, cluster, shared, webhook }
 }
 
 /// Observes this node alone.

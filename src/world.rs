@@ -18,14 +18,14 @@ use crate::{
     model::{
         location::{KeyringLocation, Location},
         memory::Change,
-        plan::{BucketFacts, KeyringBucketFacts, ProviderFacts, StoredKubeadmConfig},
+        plan::{BucketFacts, KeyringBucketFacts, ProviderFacts, StoredKubeadmConfig, UpstreamFacts},
         probe::{Probe, sentence},
         region::{AccountId, Partition, oidc_provider_arn},
         rotation::{Ack, ControlPlane},
+        webhook::WebhookState,
     },
     private_keys::PrivateKeys,
     store::{file::FileStore, public::PublicClient},
-    webhook,
 };
 
 pub use stores::{AnyStore, KeyringStore};
@@ -67,10 +67,14 @@ pub struct World {
     pub acks: Vec<(Ack, String)>,
     /// Version of the keyring at that time.
     pub acks_of: Option<String>,
-    /// The webhook of this node, as it last said of itself.
-    pub webhook: webhook::State,
-    /// `caBundle` (PEM) of the webhook's registration, as last seen.
-    pub registered_bundle: Option<String>,
+    /// Which registration of the built-in webhook (`resourceVersion`) was tried last, and what came of it.
+    pub webhook_call: Option<(String, Result<(), String>)>,
+    /// The AWS program as last seen.
+    pub upstream: Option<SeenUpstream>,
+    /// Since when this process has seen no registration of it.
+    pub unregistered_since: Option<Instant>,
+    /// This node's webhook server, as the daemon last said; Absent where none is to run. Unknown in a process that has none to ask.
+    pub webhook: Probe<WebhookState>,
 }
 
 /// Who leads, as far as this process knows.
@@ -95,6 +99,15 @@ pub struct SeenControlPlane {
     pub legacy_tokens: Probe<Vec<LegacyToken>>,
     /// kubeadm's configuration.
     pub kubeadm_config: Probe<StoredKubeadmConfig>,
+}
+
+/// The AWS program as one look saw it.
+#[derive(Debug, Clone)]
+pub struct SeenUpstream {
+    /// All of it.
+    pub facts: UpstreamFacts,
+    /// There was nothing of it.
+    pub is_nothing: bool,
 }
 
 /// What is looked at every [`SLOW_INTERVAL`] and after each change of it.
@@ -144,8 +157,10 @@ impl World {
             keyring_api: None,
             acks: Vec::new(),
             acks_of: None,
-            webhook: webhook::State::default(),
-            registered_bundle: None,
+            webhook_call: None,
+            upstream: None,
+            unregistered_since: None,
+            webhook: Probe::Unknown("only the daemon knows its webhook server".to_owned()),
         }
     }
 
@@ -158,7 +173,7 @@ impl World {
             has_told: self.has_told,
             leadership: self.leadership.clone(),
             webhook: self.webhook.clone(),
-            registered_bundle: self.registered_bundle.clone(),
+            unregistered_since: self.unregistered_since,
             ..world
         }
     }

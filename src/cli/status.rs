@@ -143,6 +143,7 @@ fn text(running: bool, report: Option<&Report>, now: Timestamp) -> String {
         row("API server", &report.api_server.summary),
         row("published", &format!("{}, {seen}", report.jwks_uri)),
     ];
+    rows.extend(report.webhook.iter().map(|webhook| row("webhook", &webhook.summary)));
     if let Some(done) = &report.last_action {
         rows.push(row("last change", &format!("{}, {}", done.what, output::ago(done.at, now))));
     }

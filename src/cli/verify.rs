@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::{
-    checks::{Across, Check, Outcome, across, checks},
+    checks::{Across, Check, Outcome, across, checks, webhook},
     kubeadm::ISSUER,
     plan::{Desired, Facts, Shared},
     probe::Probe,
@@ -30,6 +30,7 @@ pub(super) async fn execute(global: &Global) -> anyhow::Result<ExitCode> {
     let now = Timestamp::now();
     let mut checks = checks(irsad.desired(), &facts);
     checks.extend(of_all_nodes(irsad.desired(), &facts, now));
+    checks.extend(webhook(irsad.desired(), &facts, now));
     let holds = checks.iter().all(|check| matches!(check.outcome, Outcome::Holds | Outcome::Skipped(_)));
     match global.output {
         Output::Json => output::json(&VerifyOutput { version: 1, holds, checks: &checks })?,

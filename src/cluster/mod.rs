@@ -11,6 +11,8 @@ mod fake;
 mod fake_secrets;
 pub mod lease;
 mod lines;
+mod no_answer;
+mod objects;
 mod request;
 pub mod secrets;
 mod service_accounts;

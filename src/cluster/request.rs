@@ -4,17 +4,16 @@
 
 mod stream;
 
-use std::{error::Error, fmt, io, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use serde::{Deserialize, de::DeserializeOwned};
-use thiserror::Error;
+use serde::de::DeserializeOwned;
 use tracing::{Dispatch, instrument::WithSubscriber};
 
+pub use super::no_answer::{NoAnswer, Said};
 use super::{ApiServer, CONNECT_LIMIT, lines::Lines};
-use crate::model::probe::sentence;
 
 /// Largest answer that is kept in memory, in bytes. A JWKS of 100 keys has 60 kB; a Secret of 1 MiB, the largest that there
 /// can be, has 1.4 MB as JSON.
@@ -22,182 +21,6 @@ const LARGEST_ANSWER_BYTES: usize = 2 << 20;
 
 /// Largest answer that is looked through line by line, in bytes. A large cluster's metrics have some 30 MB.
 const LARGEST_LISTING_BYTES: usize = 256 << 20;
-
-/// Longest part of the server's own message that is passed on.
-const LONGEST_MESSAGE_CHARACTERS: usize = 300;
-
-/// Why the API server gave no usable answer. Nothing is known about its keys then.
-#[derive(Debug, Error)]
-pub enum NoAnswer {
-    /// The port is closed.
-    #[error(
-        "kube-apiserver is down or restarting: nothing listens at {url}; if it stays so, look at `crictl ps -a --name kube-apiserver` and the log of that container"
-    )]
-    Down {
-        /// What was asked for.
-        url: String,
-    },
-    /// The server's certificate was not accepted.
-    #[error(
-        "the certificate of {url} is not valid for this address and the kubeconfig's certificate authority; compare both with apiserver.crt and ca.crt of this node"
-    )]
-    Untrusted {
-        /// What was asked for.
-        url: String,
-        /// What is wrong with the certificate.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The connection broke, or could not be made for another reason than a closed port.
-    #[error("no answer from {url}: the connection failed; kube-apiserver may be stopping, it is asked again")]
-    Broken {
-        /// What was asked for.
-        url: String,
-        /// What happened to the connection.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// Too slow.
-    #[error(
-        "no answer from {url} within {limit:?}; kube-apiserver is starting or overloaded, or does not reach etcd: it is asked again"
-    )]
-    TimedOut {
-        /// What was asked for.
-        url: String,
-        /// How long it was waited for.
-        limit: Duration,
-    },
-    /// 401.
-    #[error(
-        "{url} answered 401: kube-apiserver is starting, or the kubeconfig's certificate has expired or is of another authority (`kubeadm certs check-expiration`)"
-    )]
-    Unauthorized {
-        /// What was asked for.
-        url: String,
-        /// The server's message.
-        #[source]
-        source: Said,
-    },
-    /// 403. Normal for a moment while a server starts, for administrators too: it has not read its RBAC rules yet.
-    #[error(
-        "{url} answered 403: kube-apiserver is starting, or the kubeconfig's user is not allowed to ask; if it stays so, use an administrator's kubeconfig"
-    )]
-    Forbidden {
-        /// What was asked for.
-        url: String,
-        /// The server's message.
-        #[source]
-        source: Said,
-    },
-    /// 404.
-    #[error("{url} answered 404: there is no such thing on this kube-apiserver")]
-    NotFound {
-        /// What was asked for.
-        url: String,
-    },
-    /// 404 for the documents of service-account issuer discovery, which only a usable issuer turns on
-    /// (`pkg/serviceaccount/openidmetadata.go` in kubernetes/kubernetes).
-    #[error(
-        "{url} answered 404: kube-apiserver serves no OIDC discovery, because its first --service-account-issuer is not an https URL without query and fragment"
-    )]
-    DiscoveryOff {
-        /// What was asked for.
-        url: String,
-    },
-    /// 409.
-    #[error("{url} answered 409: somebody else has changed it meanwhile (left as they made it); it is looked at again")]
-    Conflict {
-        /// What was asked for.
-        url: String,
-        /// The server's message.
-        #[source]
-        source: Said,
-    },
-    /// 410: the change that was asked from is too long ago (Kubernetes API concepts, "410 Gone responses").
-    #[error("{url} answered 410: what happened since the last answer is no longer known; everything is listed anew")]
-    Expired {
-        /// What was asked for.
-        url: String,
-    },
-    /// 429 or 5xx.
-    #[error("{url} answered {status}: kube-apiserver is starting, stopping or overloaded; it is asked again")]
-    Busy {
-        /// What was asked for.
-        url: String,
-        /// HTTP status code.
-        status: u16,
-        /// The server's message.
-        #[source]
-        source: Said,
-    },
-    /// Any other status.
-    #[error("{url} answered {status}, which kube-apiserver does not; check that nothing else listens there")]
-    Unexpected {
-        /// What was asked for.
-        url: String,
-        /// HTTP status code.
-        status: u16,
-        /// The server's message.
-        #[source]
-        source: Said,
-    },
-    /// Not what was asked for.
-    #[error(
-        "{url} answered something that is not {expected}; check that nothing else than kube-apiserver listens there"
-    )]
-    Garbled {
-        /// What was asked for.
-        url: String,
-        /// What it should have been.
-        expected: &'static str,
-    },
-    /// Longer than is read.
-    #[error(
-        "{url} answered with more than {limit_bytes} bytes, which were not read; check that nothing else than kube-apiserver listens there"
-    )]
-    TooLong {
-        /// What was asked for.
-        url: String,
-        /// The limit that was passed.
-        limit_bytes: usize,
-    },
-}
-
-impl NoAnswer {
-    /// Whether the port is closed: the process is certainly not there at this moment (it may be restarting).
-    pub fn is_down(&self) -> bool {
-        matches!(self, Self::Down { .. })
-    }
-
-    /// The whole chain as one text, for a [`Probe::Unknown`](crate::model::probe::Probe::Unknown).
-    pub fn reason(&self) -> String {
-        sentence(self)
-    }
-}
-
-/// What the API server itself said about a refusal: the `message` of its `Status`, or the beginning of another text.
-#[derive(Debug, Error)]
-pub struct Said(String);
-
-impl Said {
-    fn new(body: &[u8]) -> Self {
-        #[derive(Deserialize)]
-        struct Status {
-            message: String,
-        }
-        let text = serde_json::from_slice::<Status>(body)
-            .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |status| status.message);
-        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let line: String = line.trim().chars().take(LONGEST_MESSAGE_CHARACTERS).collect();
-        Self(if line.is_empty() { "no message".to_owned() } else { line })
-    }
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// One whole answer of any status.
 pub(super) struct Answer {
@@ -219,6 +42,7 @@ impl Answer {
             403 => NoAnswer::Forbidden { url, source },
             404 => NoAnswer::NotFound { url },
             409 => NoAnswer::Conflict { url, source },
+            status @ (400 | 422) => NoAnswer::Refused { url, status, source },
             410 => NoAnswer::Expired { url },
             status @ (429 | 500..) => NoAnswer::Busy { url, status, source },
             status => NoAnswer::Unexpected { url, status, source },
@@ -293,6 +117,16 @@ impl ApiServer {
     /// The answer to PATCH with a JSON merge patch (RFC 7396).
     pub(super) async fn merge_patch(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
         self.ask(Question::write(Method::PATCH, path, "application/merge-patch+json", json)).await
+    }
+
+    /// The answer to PATCH by server-side apply; JSON is YAML.
+    pub(super) async fn apply_patch(&self, path: &str, json: &serde_json::Value) -> Result<Answer, NoAnswer> {
+        self.ask(Question::write(Method::PATCH, path, "application/apply-patch+yaml", json)).await
+    }
+
+    /// The answer to DELETE with options.
+    pub(super) async fn delete(&self, path: &str, options: &serde_json::Value) -> Result<Answer, NoAnswer> {
+        self.ask(Question::write(Method::DELETE, path, JSON, options)).await
     }
 
     async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
@@ -401,19 +235,6 @@ mod tests {
         super::fake::{Fake, Outcome, Reply},
         *,
     };
-
-    #[test]
-    fn refusal_is_told_in_one_short_line() {
-        for (body, said) in [
-            (r#"{"kind":"Status","message":"two\nlines"}"#.to_owned(), "two lines".to_owned()),
-            ("\u{1b}[31mred".to_owned(), "[31mred".to_owned()),
-            ("{}".to_owned(), "{}".to_owned()),
-            (" \n".to_owned(), "no message".to_owned()),
-            ("ä".repeat(1000), "ä".repeat(300)),
-        ] {
-            assert_eq!(Said::new(body.as_bytes()).to_string(), said);
-        }
-    }
 
     #[tokio::test]
     async fn failed_request_is_not_logged_below_the_caller() -> Outcome<()> {

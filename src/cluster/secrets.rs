@@ -101,6 +101,7 @@ impl Obstacle {
             | NoAnswer::NotFound { .. }
             | NoAnswer::DiscoveryOff { .. }
             | NoAnswer::Conflict { .. }
+            | NoAnswer::Refused { .. }
             | NoAnswer::Expired { .. }
             | NoAnswer::Unexpected { .. } => false,
         }

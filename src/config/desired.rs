@@ -2,12 +2,14 @@
 
 use jiff::SignedDuration;
 
-use super::{Access, Keys, Restart, Settings};
+use super::{Access, FailurePolicy, Keys, Restart, Settings, WebhookMode};
 use crate::model::{
     location::{KeyringLocation, Location},
     plan::{Desired, DesiredBucket, DesiredKeyringBucket, DesiredProvider, KeyKeeping, RestartPolicy},
+    pod_identity::{ContainerCredentialsToken, PodIdentity},
     region::{Partition, Region},
     trust_policy,
+    webhook::{self, DesiredWebhook, Mode, upstream::Upstream},
 };
 
 /// Twice the largest difference of clocks with which irsad goes on.
@@ -45,6 +47,7 @@ impl Settings {
             clock_margin: if self.rotation.below_floors { SignedDuration::ZERO } else { CLOCK_MARGIN },
             token_lifetime: self.rotation.token_lifetime,
             publish_lead: self.rotation.publish_lead,
+            webhook: self.wanted_webhook(),
             evidence_limit: api_server.evidence_timeout,
         }
     }
@@ -75,6 +78,44 @@ impl Settings {
             public_by_policy: self.issuer.access == Access::BucketPolicy,
             policy_sid: trust_policy::statement_id(self.cluster.as_str()),
         })
+    }
+
+    fn wanted_webhook(&self) -> DesiredWebhook {
+        let settings = &self.webhook;
+        DesiredWebhook {
+            mode: match settings.mode {
+                WebhookMode::BuiltIn => Mode::BuiltIn,
+                WebhookMode::Upstream => Mode::Upstream,
+                WebhookMode::None => Mode::None,
+            },
+            port: settings.port,
+            failure_policy: match settings.failure_policy {
+                FailurePolicy::Ignore => webhook::FailurePolicy::Ignore,
+                FailurePolicy::Fail => webhook::FailurePolicy::Fail,
+            },
+            exempt_namespaces: Vec::new(),
+            upstream: Upstream {
+                image: "public.ecr.aws/eks/amazon-eks-pod-identity-webhook:v0.6.17".to_owned(),
+                namespace: "kube-system".to_owned(),
+                settings: PodIdentity {
+                    annotation_prefix: "eks.amazonaws.com".to_owned(),
+                    audience: "sts.amazonaws.com".to_owned(),
+                    mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".to_owned(),
+                    token_expiration_seconds: settings.token_expiration.as_secs().try_into().unwrap_or(i64::MAX),
+                    default_region: None,
+                    regional_sts: false,
+                    composition: None,
+                    container_credentials: ContainerCredentialsToken {
+                        audience: "pods.eks.amazonaws.com".to_owned(),
+                        mount_path: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount".to_owned(),
+                        volume_name: "eks-pod-identity-token".to_owned(),
+                        token_path: "eks-pod-identity-token".to_owned(),
+                        full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
+                    },
+                },
+                role_map_namespace: None,
+            },
+        }
     }
 
     fn wanted_provider(&self) -> DesiredProvider {

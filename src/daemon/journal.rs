@@ -23,6 +23,11 @@ pub(super) fn announce(action: &Action) {
         | Action::AddProviderAudience { .. }
         | Action::ReplaceManifest { .. }
         | Action::PersistToKubeadm { .. }
+        | Action::ApplyObject { .. }
+        | Action::ReplaceObject { .. }
+        | Action::DeleteObject { .. }
+        | Action::MakeWebhookCertificate { .. }
+        | Action::UseNextWebhookCertificate { .. }
         | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
         Action::RememberPublishedKeys(_)
         | Action::Acknowledge { .. }

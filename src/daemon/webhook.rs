@@ -16,7 +16,11 @@ use tokio::{sync::watch as flag, time::timeout};
 use crate::{
     config::{Settings, WebhookMode},
     host::Root,
-    model::pod_identity::{ContainerCredentialsToken, PodIdentity},
+    model::{
+        pod_identity::{ContainerCredentialsToken, PodIdentity},
+        probe::Probe,
+        webhook::WebhookState,
+    },
     webhook::State,
 };
 
@@ -65,7 +69,7 @@ impl Webhook {
     /// # Errors
     /// There is no thread or no runtime left for it.
     pub fn begin(root: Root, settings: &Settings, held: Option<TcpListener>) -> anyhow::Result<Self> {
-        let (order, orders) = flag::channel(Order { serve: serve(settings), ..Order::default() });
+        let (order, orders) = flag::channel(Order { serve: serve(settings, false), ..Order::default() });
         let (states, state) = flag::channel(State::default());
         if order.borrow().serve.is_some() {
             states.send_modify(|state| state.ready = Some(Err(NOT_YET.to_owned())));
@@ -82,14 +86,31 @@ impl Webhook {
         Ok(Self { order, state, gone })
     }
 
-    /// Serves as these settings say from now on.
-    pub fn change(&self, settings: &Settings) {
-        let serve = serve(settings);
+    /// Serves as these settings say from now on; where they want no webhook here, as long as API servers are told to call it.
+    pub fn change(&self, settings: &Settings, is_called: bool) {
+        let serve = serve(settings, is_called);
         self.order.send_if_modified(|order| {
             let is_new = order.serve != serve;
             order.serve = serve;
             is_new
         });
+    }
+
+    /// Whether it is to serve.
+    pub fn serves(&self) -> bool {
+        self.order.borrow().serve.is_some()
+    }
+
+    /// What it last said of itself; Absent where it is not to serve.
+    pub fn told(&self) -> Probe<WebhookState> {
+        let State { ready, certificates } = self.state.borrow().clone();
+        let order = self.order.borrow();
+        match (&order.serve, ready) {
+            (Some((place, _)), Some(ready)) => {
+                Probe::Present(WebhookState { port: place.port, certificates, problem: ready.err() })
+            }
+            (None, _) | (_, None) => Probe::Absent,
+        }
     }
 
     /// Tells the `caBundle` that is registered now, `None` where there is none or it is not known.
@@ -112,7 +133,7 @@ impl Webhook {
 }
 
 /// Where and how these settings want the webhook to serve.
-fn serve(settings: &Settings) -> Option<(Place, PodIdentity)> {
+fn serve(settings: &Settings, is_called: bool) -> Option<(Place, PodIdentity)> {
     let pod_identity = pod_identity(settings);
     let place = Place {
         port: settings.webhook.port,
@@ -122,7 +143,7 @@ fn serve(settings: &Settings) -> Option<(Place, PodIdentity)> {
         role_map: None,
         credentials: None,
     };
-    (settings.webhook.mode == WebhookMode::BuiltIn).then_some((place, pod_identity))
+    (settings.webhook.mode == WebhookMode::BuiltIn || is_called).then_some((place, pod_identity))
 }
 
 fn pod_identity(settings: &Settings) -> PodIdentity {

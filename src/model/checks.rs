@@ -1,10 +1,12 @@
 //! What must hold for a token to be accepted outside the cluster, check by check, each with its cure.
 
 mod across;
+mod webhook;
 
 use serde::Serialize;
 
 pub use across::{Across, across};
+pub use webhook::webhook;
 
 use super::{
     discovery::{DISCOVERY_PATH, Discovery},

@@ -3,6 +3,7 @@
 //! Nothing here knows files, sockets, clocks, randomness, log lines or async; time and chance are arguments.
 
 pub mod checks;
+pub mod cluster_object;
 pub mod discovery;
 pub mod election;
 pub mod file;
@@ -29,4 +30,5 @@ pub mod sealed;
 mod splice;
 pub mod timeline;
 pub mod trust_policy;
+pub mod webhook;
 pub mod yaml;

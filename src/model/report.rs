@@ -1,6 +1,7 @@
 //! What one pass found and did, for people and for `status.json`.
 
 mod keyring;
+mod webhook;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use keyring::{
     EvidenceReport, KeyringReport, MemberReport, NextReport, RolloutReport, SharedKeyReport, keyring_report,
 };
+pub use webhook::WebhookReport;
 
 use super::{
     memory::Version1,
@@ -44,6 +46,9 @@ pub struct Report {
     pub keyring: Option<KeyringReport>,
     /// The running API server.
     pub api_server: ApiServerReport,
+    /// The pod-identity webhook; `None` where it is somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookReport>,
     /// JWKS URL.
     pub jwks_uri: String,
     /// Last pass in which an outsider saw both documents as they should be.
@@ -180,6 +185,7 @@ pub fn report(
         keys: keys(facts),
         keyring,
         api_server: api_server(&facts.node.api_server),
+        webhook: webhook::webhook(desired, facts),
         jwks_uri: desired.jwks_uri(),
         published_at: history.published_at,
         last_action: history.last_action.clone(),

@@ -18,7 +18,7 @@ pub use adopt::{Adoption, adopt, found, stand_by};
 pub use document::{Ack, AckKey};
 pub use follow::{Follow, Here, follow, restart_reasons};
 pub use held::{Controller, Held, held};
-pub use members::{ControlPlane, ControlPlaneNode, of_the_control_plane};
+pub use members::{ControlPlane, ControlPlaneNode, of_the_control_plane, required};
 pub use revoke::{RevokeError, revoke, take_over};
 
 use super::keyring::{KeyState, Keyring, KeyringKey, Member, Origin, Revoke};

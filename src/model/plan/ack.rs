@@ -7,7 +7,7 @@ use crate::model::{
     rotation::{Ack, AckKey},
 };
 
-use super::{Action, ApiServer, Evidence, Facts, NodeFacts, Plan, SharedFacts, WAITING_INTERVAL};
+use super::{Action, ApiServer, Evidence, Facts, NodeFacts, Plan, SharedFacts, WAITING_INTERVAL, webhook};
 
 /// Evidence is told anew after so long, also where it is the same: a node that is silent for longer has a trouble of its own.
 const RENEWAL: SignedDuration = SignedDuration::from_hours(1);
@@ -18,9 +18,13 @@ const ROUNDING: SignedDuration = SignedDuration::from_secs(1);
 
 /// What the running process and the files show now; `None` where that is not certain.
 pub(super) fn own(facts: &Facts, shared: &SharedFacts, now: Timestamp) -> Option<Ack> {
+    let known = shared.acks.iter().find(|ack| ack.node == shared.node && ack.machine == shared.machine);
+    Some(Ack { webhook: webhook::own(facts, known), ..shown(facts, shared, known, now)? })
+}
+
+fn shown(facts: &Facts, shared: &SharedFacts, known: Option<&Ack>, now: Timestamp) -> Option<Ack> {
     let node = &facts.node;
     let ApiServer::Seen(evidence) = &node.api_server else { return None };
-    let known = shared.acks.iter().find(|ack| ack.node == shared.node && ack.machine == shared.machine);
     if !evidence.ready || node.change.present().is_some() {
         return None;
     }
@@ -75,6 +79,7 @@ fn read(
         process_started_at: started_at,
         boot_id: shared.boot_id.clone(),
         failure: node.refused.present().map(|refused| refused.reason.clone()),
+        webhook: None,
     })
 }
 

@@ -4,7 +4,10 @@ use std::{fmt, path::PathBuf};
 
 use jiff::Timestamp;
 
+use serde_json::Value;
+
 use crate::model::{
+    cluster_object::{ClusterObject, ObjectPlace},
     file::ExpectedFile,
     issuer::{Audience, IssuerUrl},
     keyring::Keyring,
@@ -199,6 +202,53 @@ pub enum Action {
         /// Text of the manifest that it names.
         manifest: String,
     },
+    /// Apply an object of ours in the cluster; what others have added to it stays.
+    ApplyObject {
+        /// The object, as far as it is ours to say.
+        object: Box<ClusterObject>,
+        /// `metadata.uid` of the one that is there; `None` where there was none, and none is taken over.
+        replaces: Option<String>,
+        /// The sentence for people.
+        what: String,
+    },
+    /// Replace an object of ours in the cluster, if it still is what was observed.
+    ReplaceObject {
+        /// Where it lies.
+        place: ObjectPlace,
+        /// The whole object, with the `resourceVersion` that was observed.
+        body: Box<Value>,
+        /// The sentence for people.
+        what: String,
+    },
+    /// Delete an object of ours from the cluster, if it still is what was observed.
+    DeleteObject {
+        /// Where it lies.
+        place: ObjectPlace,
+        /// `metadata.uid`.
+        uid: String,
+        /// `metadata.resourceVersion`.
+        resource_version: String,
+    },
+    /// Make a certificate for the upstream webhook and keep it in its Secret.
+    MakeWebhookCertificate {
+        /// Where the Secret lies.
+        secret: ObjectPlace,
+        /// DNS names that the certificate is for.
+        names: Vec<String>,
+        /// `resourceVersion` of the Secret; `None` where there was none.
+        replaces: Option<String>,
+        /// It waits for the API servers to trust it; otherwise it is put to use at once.
+        is_next: bool,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Let the upstream webhook serve with the certificate that waits in its Secret.
+    UseNextWebhookCertificate {
+        /// Where the Secret lies.
+        secret: ObjectPlace,
+        /// `resourceVersion` that was observed.
+        replaces: String,
+    },
     /// Forget what the API server proved: it is no longer ours to put back.
     ForgetProven(Proven),
     /// Forget a change that never reached the manifest, or that somebody else has undone.
@@ -234,6 +284,11 @@ impl Action {
             Self::AddStandby { promotes: true, .. } => "promote-standby",
             Self::AddStandby { promotes: false, .. } => "add-standby",
             Self::Acknowledge { .. } => "acknowledge",
+            Self::ApplyObject { .. } => "apply-object",
+            Self::ReplaceObject { .. } => "replace-object",
+            Self::DeleteObject { .. } => "delete-object",
+            Self::MakeWebhookCertificate { .. } => "make-webhook-certificate",
+            Self::UseNextWebhookCertificate { .. } => "use-next-webhook-certificate",
             Self::RememberKeyring { .. } => "remember-keyring",
             Self::ForgetStandbyKey => "forget-standby-key",
             Self::ReplaceVerifyingKeys { .. } => "replace-verifying-keys",
@@ -277,6 +332,17 @@ impl fmt::Display for Action {
                 "write generation {} of the keyring: the standby key signs from now on, and a new one stands by",
                 keyring.generation
             ),
+            Self::ApplyObject { what, .. } | Self::ReplaceObject { what, .. } => f.write_str(what),
+            Self::DeleteObject { place, .. } => write!(f, "delete {place}"),
+            Self::MakeWebhookCertificate { secret, is_next: false, .. } => {
+                write!(f, "make a certificate for the upstream webhook and keep it in {secret}")
+            }
+            Self::MakeWebhookCertificate { secret, is_next: true, .. } => {
+                write!(f, "make the next certificate of the upstream webhook and keep it in {secret}")
+            }
+            Self::UseNextWebhookCertificate { secret, .. } => {
+                write!(f, "let the upstream webhook serve with the next certificate of {secret}")
+            }
             Self::Acknowledge { ack, .. } => {
                 write!(f, "tell the other nodes what kube-apiserver of {} shows", ack.node)
             }

@@ -9,6 +9,7 @@ use crate::model::{
     location::{BucketName, Location},
     region::Region,
     rotation::Policy,
+    webhook::DesiredWebhook,
 };
 
 /// The wanted state of one node and of what its cluster shares.
@@ -51,6 +52,8 @@ pub struct Desired {
     pub clock_margin: SignedDuration,
     /// How long a key is public before the API server is restarted to sign with it.
     pub publish_lead: Duration,
+    /// Who changes pods so that they have a token for AWS.
+    pub webhook: DesiredWebhook,
     /// How long the API server may take to prove a change before the previous manifest comes back.
     pub evidence_limit: Duration,
 }

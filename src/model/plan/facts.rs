@@ -16,7 +16,7 @@ use crate::model::{
     rotation::{Ack, ControlPlane, Held},
 };
 
-use super::{DesiredKeyringBucket, KeyringBucketFacts, StoredKubeadmConfig};
+use super::{DesiredKeyringBucket, KeyringBucketFacts, StoredKubeadmConfig, WebhookFacts};
 
 /// Largest difference to another clock with which ages still count: AWS takes signatures that are as far off.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -30,6 +30,8 @@ pub struct Facts {
     pub cluster: ClusterFacts,
     /// What its control-plane nodes agree on.
     pub shared: Shared,
+    /// The pod-identity webhook.
+    pub webhook: WebhookFacts,
 }
 
 /// The keyring and what is known of the other nodes.

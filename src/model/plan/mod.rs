@@ -22,6 +22,7 @@ mod restore;
 #[cfg(test)]
 mod scenarios;
 mod shared;
+mod webhook;
 
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub use keyring_bucket::{DesiredKeyringBucket, KeyringBucketFacts, keyring_bucke
 pub use kubeadm::StoredKubeadmConfig;
 use shared::Following;
 pub use shared::followed;
+
+pub use webhook::{UpstreamFacts, WebhookFacts, webhooks_missing};
 
 pub use restore::{Content, FileState, PutBack, Restoration, RestoreFacts, restore};
 
@@ -123,6 +126,8 @@ pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
         Following::Disk | Following::Somebody(_) => node::plan(desired, facts, now, &mut plan),
         Following::Nothing => {}
     }
+    // Last: a webhook that cannot be registered keeps no key from its turn.
+    webhook::plan(desired, facts, following, now, &mut plan);
     plan
 }
 

@@ -17,7 +17,9 @@ use crate::model::{
     kubeadm::KubeadmConfig,
     manifest::Manifest,
     memory::{Change, Proven, PublishedKeys, RefusedChange},
+    pod_identity::{ContainerCredentialsToken, PodIdentity},
     probe::Probe,
+    webhook::{DesiredWebhook, FailurePolicy, Mode, upstream::Upstream},
 };
 
 /// Three RSA-2048 public keys, made with `openssl genrsa 2048 | openssl rsa -pubout` for these tests.
@@ -73,6 +75,38 @@ fn desired() -> Desired {
         token_lifetime: Duration::from_secs(86_400),
         publish_lead: Duration::from_secs(86_400),
         evidence_limit: Duration::from_secs(300),
+        webhook: webhook_settings(Mode::None),
+    }
+}
+
+/// The webhook of this kind, with the defaults of the configuration.
+fn webhook_settings(mode: Mode) -> DesiredWebhook {
+    DesiredWebhook {
+        mode,
+        port: 23_443,
+        failure_policy: FailurePolicy::Ignore,
+        exempt_namespaces: Vec::new(),
+        upstream: Upstream {
+            image: "registry.example.com/webhook:v0.6.17".to_owned(),
+            namespace: "kube-system".to_owned(),
+            settings: PodIdentity {
+                annotation_prefix: "eks.amazonaws.com".to_owned(),
+                audience: "sts.amazonaws.com".to_owned(),
+                mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".to_owned(),
+                token_expiration_seconds: 86_400,
+                default_region: None,
+                regional_sts: false,
+                composition: None,
+                container_credentials: ContainerCredentialsToken {
+                    audience: "pods.eks.amazonaws.com".to_owned(),
+                    mount_path: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount".to_owned(),
+                    volume_name: "eks-pod-identity-token".to_owned(),
+                    token_path: "eks-pod-identity-token".to_owned(),
+                    full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
+                },
+            },
+            role_map_namespace: None,
+        },
     }
 }
 
@@ -291,6 +325,7 @@ impl World {
                 provider: Some(probe(self.provider.clone())),
             },
             shared: Shared::Nothing,
+            webhook: WebhookFacts::unasked(),
         }
     }
 
@@ -322,7 +357,12 @@ impl World {
             | Action::RememberKeyring { .. }
             | Action::ForgetStandbyKey
             | Action::ReplaceVerifyingKeys { .. }
-            | Action::ReplaceSigningKey { .. } => panic!("{action} without a keyring"),
+            | Action::ReplaceSigningKey { .. }
+            | Action::ApplyObject { .. }
+            | Action::ReplaceObject { .. }
+            | Action::DeleteObject { .. }
+            | Action::MakeWebhookCertificate { .. }
+            | Action::UseNextWebhookCertificate { .. } => panic!("{action} without a keyring"),
             Action::CreateBucket { .. } => {
                 self.bucket.get_or_insert(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
             }

@@ -44,5 +44,6 @@ pub(crate) fn ack(node: &str, signing: &str, served: &[&str]) -> Ack {
         process_started_at: at(0),
         boot_id: String::new(),
         failure: None,
+        webhook: None,
     }
 }

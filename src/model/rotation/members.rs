@@ -56,7 +56,7 @@ pub fn of_the_control_plane(acks: &[Ack], control_plane: &ControlPlane) -> Vec<A
 
 /// Names of all that must follow: Node objects, and API servers that have none; one that nothing else names goes by its address.
 /// Where nothing is listed, whoever reports is one.
-pub(super) fn required(control_plane: &ControlPlane, acks: &[Ack]) -> Vec<String> {
+pub fn required(control_plane: &ControlPlane, acks: &[Ack]) -> Vec<String> {
     let mut names: Vec<String> = control_plane.nodes.iter().map(|node| node.name.clone()).collect();
     for address in &control_plane.api_servers {
         let reporting = acks.iter().find(|ack| ack.address == *address).map(|ack| ack.node.as_str());

@@ -161,6 +161,7 @@ impl Node {
             process_started_at: at(0),
             boot_id: String::new(),
             failure: None,
+            webhook: None,
         })
     }
 

@@ -1,6 +1,8 @@
 //! Promises to a cluster of several control-plane nodes, in the planner's small world.
 
 mod look;
+mod objects;
+mod webhook;
 mod world;
 
 use world::{DAY, Fleet, Node};

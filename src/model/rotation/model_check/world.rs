@@ -311,6 +311,7 @@ impl Evidence {
             process_started_at: ago(0),
             boot_id: String::new(),
             failure: None,
+            webhook: None,
         }
     }
 }

@@ -61,6 +61,7 @@ impl Fleet {
                 provider: Some(probe(self.provider.clone())),
             },
             shared,
+            webhook: self.webhook(number),
         }
     }
 

@@ -9,7 +9,10 @@ use crate::model::{
     jwks::Jwks,
     keyring::{self, Keyring},
     rotation::{self, Ack},
+    webhook::WebhookState,
 };
+
+use super::objects::Objects;
 
 /// P-256 public keys, made with `openssl ecparam -name prime256v1 -genkey` for these tests.
 const MORE_KEYS: &str = include_str!("../../../../../tests/fixtures/keys/24-p256.pub");
@@ -46,6 +49,9 @@ pub struct Node {
     pub applied: Option<Vec<u8>>,
     pub restarts: usize,
     pub leads: bool,
+    /// What its webhook server says.
+    pub webhook: Option<WebhookState>,
+    pub out_of_reach: Option<String>,
 }
 
 #[derive(Clone)]
@@ -77,6 +83,8 @@ pub struct Fleet {
     pub provider: Option<ProviderFacts>,
     pub kubeadm_config: String,
     pub tokens: Vec<Token>,
+    /// What the API servers keep for the webhook.
+    pub cluster: Objects,
 }
 
 /// Somebody else has written in between.
@@ -108,6 +116,8 @@ impl Fleet {
             applied: None,
             restarts: 0,
             leads: number == 1,
+            webhook: None,
+            out_of_reach: None,
         };
         let mut fleet = Self {
             desired: Desired { provider: None, ..desired() },
@@ -127,6 +137,7 @@ impl Fleet {
             provider: None,
             kubeadm_config: kubeadm_config(&[]),
             tokens: Vec::new(),
+            cluster: Objects::default(),
         };
         fleet.pass_time(3_600);
         fleet.nodes.iter_mut().for_each(|node| node.restarts = 0);
@@ -330,7 +341,7 @@ impl Fleet {
             Action::ForgetProven(_) => node.proven = None,
             Action::ForgetChange => node.change = None,
             Action::RefuseChange(refused) => node.refused = Some(refused),
-            other => panic!("{other} in a fleet"),
+            other => self.cluster.carry_out(other, now),
         }
         Ok(())
     }
