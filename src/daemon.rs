@@ -40,6 +40,7 @@ use crate::{
 mod candidacy;
 mod journal;
 mod pass;
+mod pod;
 mod region;
 mod request;
 mod wake;

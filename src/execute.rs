@@ -2,6 +2,7 @@
 
 mod keyring;
 mod objects;
+mod pods;
 
 use std::path::{Path, PathBuf};
 
@@ -92,6 +93,7 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::Publish { key, body, replaces, .. } => publish(world, key, body, replaces.as_deref()).await,
         Action::CreateProvider { issuer, audiences, tags } => create_provider(world, issuer, audiences, tags).await,
         Action::AddProviderAudience { audience } => add_audience(world, audience).await,
+        Action::TellOfMissedPods { pods, node, at } => pods::tell_of_missed(world, pods, node, *at).await,
     }
 }
 

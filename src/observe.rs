@@ -34,10 +34,12 @@ use crate::{
 };
 
 mod control_plane;
+mod pods;
 mod restore;
 mod shared;
 mod webhook;
 
+pub use pods::look_at_pod;
 pub use restore::observe_restore;
 pub use shared::{STATE, ack_name};
 
@@ -57,7 +59,8 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
     let cluster = observe_cluster(world, desired, &node, closeness, now).await;
     let shared = shared::observe_shared(world, &node, closeness).await;
     let webhook = webhook::observe_webhook(world, desired, &node, &shared, closeness).await;
-    Facts { node, cluster, shared, webhook }
+    let pods = pods::observe_pods(world, &node, &shared, now).await;
+    Facts { node, cluster, shared, webhook, pods }
 }
 
 /// Observes this node alone.

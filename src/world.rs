@@ -18,7 +18,7 @@ use crate::{
     model::{
         location::{KeyringLocation, Location},
         memory::Change,
-        plan::{BucketFacts, KeyringBucketFacts, ProviderFacts, StoredKubeadmConfig, UpstreamFacts},
+        plan::{BucketFacts, KeyringBucketFacts, PodsFacts, ProviderFacts, StoredKubeadmConfig, UpstreamFacts},
         probe::{Probe, sentence},
         region::{AccountId, Partition, oidc_provider_arn},
         rotation::{Ack, ControlPlane},
@@ -75,6 +75,8 @@ pub struct World {
     pub unregistered_since: Option<Instant>,
     /// This node's webhook server, as the daemon last said; Absent where none is to run. Unknown in a process that has none to ask.
     pub webhook: Probe<WebhookState>,
+    /// Pods as last looked at, and when.
+    pub pods: Option<(Timestamp, Probe<PodsFacts>)>,
 }
 
 /// Who leads, as far as this process knows.
@@ -161,6 +163,7 @@ impl World {
             upstream: None,
             unregistered_since: None,
             webhook: Probe::Unknown("only the daemon knows its webhook server".to_owned()),
+            pods: None,
         }
     }
 

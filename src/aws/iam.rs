@@ -59,6 +59,18 @@ impl Iam {
         }
     }
 
+    /// Trust policy of a role of our account, as JSON; `None` where there is no such role.
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Denied`] where these credentials may not ask.
+    pub async fn trust_policy(&self, role: &str) -> Result<Option<String>, AwsError> {
+        match self.client.get_role().role_name(role).send().await {
+            Ok(found) => Ok(found.role().and_then(|role| role.assume_role_policy_document()).map(percent_decoded)),
+            Err(error) if error.code() == Some("NoSuchEntity") => Ok(None),
+            Err(error) => Err(AwsError::from_sdk(Call::read("iam:GetRole", role), &error)),
+        }
+    }
+
     /// Makes the provider of `issuer`, whose ARN is `arn`, with its tags in the same call: one without them could not be told
     /// from someone else's. Without thumbprints, which IAM then fetches by itself.
     ///
@@ -105,7 +117,44 @@ impl Iam {
     }
 }
 
+/// IAM writes documents into its answers as RFC 3986 says (section 2.1).
+fn percent_decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// `LimitExceeded` says by itself not of what.
 fn with_quota(code: Option<&str>, quota: Quota, error: AwsError) -> AwsError {
     if code == Some("LimitExceeded") { error.with_reason(Reason::Quota(quota)) } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn document_in_an_answer_is_decoded() {
+        for (text, decoded) in [
+            ("%7B%22a%22%3A%20%22b%2Bc%22%7D", "{\"a\": \"b+c\"}"),
+            ("{\"a\": \"b+c\"}", "{\"a\": \"b+c\"}"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+            ("%C3%A4", "ä"),
+        ] {
+            assert_eq!(percent_decoded(text), decoded);
+        }
+    }
 }

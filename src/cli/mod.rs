@@ -89,8 +89,8 @@ enum Command {
     Plan(plan::Plan),
     /// Say how this node is, as the daemon sees it
     Status(status::Status),
-    /// Look at the issuer as a stranger does and compare with what runs here
-    Verify,
+    /// Look at the issuer as a stranger does and compare with what runs here; or say why one pod has or lacks AWS credentials
+    Verify(verify::Verify),
     /// Have another key sign, in the order by which no token is refused
     Rotate(rotate::Rotate),
     /// Have a key refused that may be known to others; says first what will be refused
@@ -139,7 +139,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(command) => command.execute(&cli.global),
         Command::Plan(command) => command.execute(&cli.global),
         Command::Status(command) => command.execute(&cli.global),
-        Command::Verify => verify::execute(&cli.global),
+        Command::Verify(command) => command.execute(&cli.global),
         Command::Rotate(command) => command.execute(&cli.global),
         Command::Revoke(command) => command.execute(&cli.global),
         Command::Resume(command) => command.execute(&cli.global),

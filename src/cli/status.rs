@@ -151,6 +151,7 @@ fn text(running: bool, report: Option<&Report>, now: Timestamp) -> String {
     rows.extend(report.needs_a_person.iter().map(|why| row("needs a person", why)));
     rows.extend(report.failure.iter().map(|why| row("failed", why)));
     rows.extend(report.waiting_for.iter().map(|what| row("waits", what)));
+    rows.extend(report.missed_pods.iter().filter_map(|pods| Some(row("missed pods", &pods.line()?))));
     rows.extend(report.notices.iter().map(|notice| row("note", notice)));
     let mut text = output::columns(&rows);
     if let Some(keyring) = &report.keyring {

@@ -2,41 +2,67 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::{
-    checks::{Across, Check, Outcome, across, checks, webhook},
+    checks::{Across, Check, Outcome, across, checks, pods, webhook},
     kubeadm::ISSUER,
     plan::{Desired, Facts, Shared},
+    pod::PodName,
     probe::Probe,
 };
 
 use super::{Global, Output, output};
 
+/// Look at the issuer as a stranger does and compare with what runs here.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Say step by step why this pod has or lacks AWS credentials
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pod: Option<PodName>,
+}
+
 /// JSON form; a promise.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct VerifyOutput<'a> {
     version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
     holds: bool,
     checks: &'a [Check],
 }
 
-/// Looks at the issuer as a stranger does and compares with what runs here.
-#[tokio::main(flavor = "current_thread")]
-pub(super) async fn execute(global: &Global) -> anyhow::Result<ExitCode> {
-    let mut irsad = global.onlooker().await?;
-    let (facts, _) = irsad.look().await;
-    let now = Timestamp::now();
-    let mut checks = checks(irsad.desired(), &facts);
-    checks.extend(of_all_nodes(irsad.desired(), &facts, now));
-    checks.extend(webhook(irsad.desired(), &facts, now));
-    let holds = checks.iter().all(|check| matches!(check.outcome, Outcome::Holds | Outcome::Skipped(_)));
-    match global.output {
-        Output::Json => output::json(&VerifyOutput { version: 1, holds, checks: &checks })?,
-        Output::Text | Output::Svg => checks.iter().for_each(|check| output::say!("{}", line(check))),
+impl Verify {
+    #[tokio::main(flavor = "current_thread")]
+    pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
+        let mut irsad = global.onlooker().await?;
+        let (facts, _) = irsad.look().await;
+        let mut found = match &self.pod {
+            Some(pod) => irsad.look_at_pod(&facts, pod).await.checks(),
+            None => vec![pods(&facts)],
+        };
+        let now = Timestamp::now();
+        if self.pod.is_none() {
+            found.splice(0..0, webhook(irsad.desired(), &facts, now));
+        }
+        // The way of a token goes from the pod to AWS; of the whole cluster its issuer comes first.
+        let place = if self.pod.is_some() { found.len() } else { 0 };
+        let of_the_issuer = checks(irsad.desired(), &facts);
+        let of_all_nodes = if self.pod.is_some() { Vec::new() } else { of_all_nodes(irsad.desired(), &facts, now) };
+        found.splice(place..place, of_the_issuer.into_iter().chain(of_all_nodes));
+        let holds = found.iter().all(|check| matches!(check.outcome, Outcome::Holds | Outcome::Skipped(_)));
+        match global.output {
+            Output::Json => {
+                let pod = self.pod.as_ref().map(ToString::to_string);
+                output::json(&VerifyOutput { version: 1, pod, holds, checks: &found })?;
+            }
+            Output::Text | Output::Svg => found.iter().for_each(|check| output::say!("{}", line(check))),
+        }
+        Ok(ExitCode::from(u8::from(!holds)))
     }
-    Ok(ExitCode::from(u8::from(!holds)))
 }
 
 /// Checks that take more than this node; none where there is no keyring yet.

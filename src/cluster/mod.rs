@@ -5,6 +5,7 @@
 
 mod apiserver;
 mod control_plane;
+mod events;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -13,6 +14,8 @@ pub mod lease;
 mod lines;
 mod no_answer;
 mod objects;
+mod pods;
+mod registrations;
 mod request;
 pub mod secrets;
 mod service_accounts;
@@ -32,6 +35,7 @@ use kube::{
     Client, Config,
     config::{AuthInfo, Cluster, Kubeconfig, KubeconfigError},
 };
+pub use pods::LabelledPod;
 pub use request::{NoAnswer, Said};
 pub use service_accounts::{ConfigMap, ServiceAccount};
 use sha2::{Digest, Sha256};

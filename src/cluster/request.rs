@@ -19,6 +19,9 @@ use super::{ApiServer, CONNECT_LIMIT, lines::Lines};
 /// can be, has 1.4 MB as JSON.
 const LARGEST_ANSWER_BYTES: usize = 2 << 20;
 
+/// Largest page of a list of whole objects that is kept in memory, in bytes: 500 pods of 60 kB.
+const LARGEST_PAGE_BYTES: usize = 32 << 20;
+
 /// Largest answer that is looked through line by line, in bytes. A large cluster's metrics have some 30 MB.
 const LARGEST_LISTING_BYTES: usize = 256 << 20;
 
@@ -129,10 +132,19 @@ impl ApiServer {
         self.ask(Question::write(Method::DELETE, path, JSON, options)).await
     }
 
+    /// The answer to GET of a page of whole objects.
+    pub(super) async fn get_long(&self, path: &str) -> Result<Answer, NoAnswer> {
+        self.ask_within(Question::get(path), LARGEST_PAGE_BYTES).await
+    }
+
     async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
+        self.ask_within(question, LARGEST_ANSWER_BYTES).await
+    }
+
+    async fn ask_within(&self, question: Question<'_>, limit_bytes: usize) -> Result<Answer, NoAnswer> {
         let url = self.url(question.path);
         let mut body = Vec::new();
-        let status = self.exchange(question, LARGEST_ANSWER_BYTES, |_, part| body.extend_from_slice(part)).await?;
+        let status = self.exchange(question, limit_bytes, |_, part| body.extend_from_slice(part)).await?;
         Ok(Answer { url, status, body })
     }
 

@@ -40,6 +40,7 @@ pub(super) fn announce(action: &Action) {
         | Action::ForgetChange => {
             tracing::debug!(action = action.name(), "{action}");
         }
+        Action::TellOfMissedPods { .. } => tracing::warn!(action = action.name(), "{action}"),
         Action::RefuseChange(refused) => {
             tracing::error!(action = action.name(), applied = refused.applied, "{action}: {}", refused.reason);
         }

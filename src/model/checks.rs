@@ -13,6 +13,7 @@ use super::{
     jwks::Jwks,
     plan::{ApiServer, Desired, Facts, PublicDocument},
     probe::Probe,
+    report::missed_pods_report,
 };
 
 /// One thing that must hold.
@@ -71,6 +72,17 @@ pub fn checks(desired: &Desired, facts: &Facts) -> Vec<Check> {
         outcome: provider(desired, facts),
     });
     checks
+}
+
+/// Whether pods have the credentials that they should have. Not part of [`checks`]: nothing of the issuer hangs on it.
+pub fn pods(facts: &Facts) -> Check {
+    let outcome = match (&facts.pods, missed_pods_report(facts).and_then(|report| report.line())) {
+        (None, _) => Outcome::Skipped("no kube-apiserver was asked".to_owned()),
+        (Some(Probe::Unknown(why)), _) => Outcome::Unknown(why.clone()),
+        (Some(Probe::Present(_) | Probe::Absent), None) => Outcome::Holds,
+        (Some(Probe::Present(_) | Probe::Absent), Some(line)) => Outcome::Fails(line),
+    };
+    Check { statement: "every pod whose service account has a role has credentials".to_owned(), outcome }
 }
 
 fn public(found: Option<&Probe<PublicDocument>>, url: &str, check: impl FnOnce(&PublicDocument) -> Outcome) -> Outcome {

@@ -82,6 +82,22 @@ pub enum Method {
     ContainerCredentials,
 }
 
+/// What pods of a service account get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// How.
+    pub method: Method,
+    /// Role, with [`Method::WebIdentity`].
+    pub role_arn: String,
+    /// Audience of the token.
+    pub audience: String,
+}
+
+/// Names of the containers that the annotation `skip-containers` of a pod leaves alone; none where it cannot be read.
+pub fn skipped_containers(annotation: &str) -> Vec<String> {
+    skip_containers::names(annotation).unwrap_or_default()
+}
+
 impl PodIdentity {
     /// The whole response body for a review: allowed, with a patch where the pod's account has a role, and with warnings that the
     /// user of `kubectl` sees.
@@ -114,6 +130,18 @@ impl PodIdentity {
         credentials: &ContainerCredentials,
     ) -> Option<Method> {
         Question { settings: self, namespace, service_account, account, fallback, credentials }.method()
+    }
+
+    /// What pods of this service account get, whatever their own annotations say; `None` where they get nothing.
+    pub fn intent(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        account: Option<&Account>,
+        fallback: &RoleMap,
+        credentials: &ContainerCredentials,
+    ) -> Option<Intent> {
+        Question { settings: self, namespace, service_account, account, fallback, credentials }.intent()
     }
 }
 

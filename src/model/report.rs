@@ -1,6 +1,7 @@
 //! What one pass found and did, for people and for `status.json`.
 
 mod keyring;
+mod pods;
 mod webhook;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use keyring::{
     EvidenceReport, KeyringReport, MemberReport, NextReport, RolloutReport, SharedKeyReport, keyring_report,
 };
+pub use pods::{MissedPodReport, MissedPodsReport, missed_pods_report};
 pub use webhook::WebhookReport;
 
 use super::{
@@ -55,6 +57,9 @@ pub struct Report {
     pub published_at: Option<Timestamp>,
     /// What irsad did last, and when.
     pub last_action: Option<DoneAction>,
+    /// Pods without the AWS credentials that they should have; `None` where this node has not looked: the leader does.
+    #[serde(default)]
+    pub missed_pods: Option<MissedPodsReport>,
     /// What has to come true by itself.
     pub waiting_for: Vec<String>,
     /// What a person has to do.
@@ -189,6 +194,7 @@ pub fn report(
         jwks_uri: desired.jwks_uri(),
         published_at: history.published_at,
         last_action: history.last_action.clone(),
+        missed_pods: missed_pods_report(facts),
         waiting_for: plan.waiting_for.clone(),
         needs_a_person: plan.needs_a_person.clone(),
         notices: plan.notices.clone(),

@@ -2,11 +2,14 @@
 //!
 //! Pure text: nothing here asks AWS.
 
+mod web_identity;
+
 use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
+pub use web_identity::{Verdict, WebIdentity, verdict};
 
 use super::{
     issuer::{Audience, IssuerUrl},

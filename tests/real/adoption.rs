@@ -1,5 +1,6 @@
 //! irsad on a live control-plane node, from its first look to the last restart that it may cause.
 
+mod pods;
 mod s3;
 mod trouble;
 

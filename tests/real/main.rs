@@ -9,6 +9,7 @@ mod cloud_rules;
 mod contract;
 mod crash;
 mod disk;
+mod echoer;
 mod evidence;
 mod first_boot;
 mod irsad;

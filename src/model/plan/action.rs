@@ -13,6 +13,7 @@ use crate::model::{
     keyring::Keyring,
     location::BucketName,
     memory::{self, Change, Proven, PublishedKeys, RefusedChange},
+    missed_pods::MissedPod,
     region::Region,
     rotation::Ack,
 };
@@ -255,6 +256,15 @@ pub enum Action {
     ForgetChange,
     /// Write down that the change failed, so that it is not tried again.
     RefuseChange(RefusedChange),
+    /// Write an Event on each pod that runs without the credentials that it should have.
+    TellOfMissedPods {
+        /// The pods.
+        pods: Vec<MissedPod>,
+        /// Name of this node.
+        node: String,
+        /// Now.
+        at: Timestamp,
+    },
 }
 
 impl Action {
@@ -306,6 +316,7 @@ impl Action {
             Self::ForgetProven(_) => "forget-proven",
             Self::ForgetChange => "forget-change",
             Self::RefuseChange(_) => "refuse-change",
+            Self::TellOfMissedPods { .. } => "tell-of-missed-pods",
         }
     }
 }
@@ -391,6 +402,12 @@ impl fmt::Display for Action {
             }
             Self::ForgetChange => f.write_str("forget a change that is no longer in the manifest"),
             Self::RefuseChange(_) => f.write_str("note that the change failed, so that it is not tried again"),
+            Self::TellOfMissedPods { pods, .. } => {
+                let names: Vec<String> = pods.iter().take(5).map(|pod| pod.name.to_string()).collect();
+                let more = if pods.len() > names.len() { ", …" } else { "" };
+                let (count, names) = (pods.len(), names.join(", "));
+                write!(f, "write an Event on each of {count} pods that run without AWS credentials: {names}{more}")
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::model::{
     rotation::{Ack, ControlPlane, Held},
 };
 
-use super::{DesiredKeyringBucket, KeyringBucketFacts, StoredKubeadmConfig, WebhookFacts};
+use super::{DesiredKeyringBucket, KeyringBucketFacts, PodsFacts, StoredKubeadmConfig, WebhookFacts};
 
 /// Largest difference to another clock with which ages still count: AWS takes signatures that are as far off.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -32,6 +32,8 @@ pub struct Facts {
     pub shared: Shared,
     /// The pod-identity webhook.
     pub webhook: WebhookFacts,
+    /// Pods without the credentials that they should have; `None` where they were not asked for: the leader alone does.
+    pub pods: Option<Probe<PodsFacts>>,
 }
 
 /// The keyring and what is known of the other nodes.

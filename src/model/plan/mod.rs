@@ -16,6 +16,7 @@ mod keyring_bucket;
 mod keys;
 mod kops;
 mod kubeadm;
+mod missed;
 mod node;
 mod published;
 mod restore;
@@ -37,6 +38,7 @@ pub use facts::{
 };
 pub use keyring_bucket::{DesiredKeyringBucket, KeyringBucketFacts, keyring_bucket};
 pub use kubeadm::StoredKubeadmConfig;
+pub use missed::PodsFacts;
 use shared::Following;
 pub use shared::followed;
 
@@ -128,6 +130,7 @@ pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
     }
     // Last: a webhook that cannot be registered keeps no key from its turn.
     webhook::plan(desired, facts, following, now, &mut plan);
+    missed::plan(facts, now, &mut plan);
     plan
 }
 

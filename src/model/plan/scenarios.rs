@@ -326,6 +326,7 @@ impl World {
             },
             shared: Shared::Nothing,
             webhook: WebhookFacts::unasked(),
+            pods: None,
         }
     }
 
@@ -410,6 +411,7 @@ impl World {
             Action::ForgetProven(_) => self.proven = None,
             Action::ForgetChange => self.change = None,
             Action::RefuseChange(refused) => self.refused = Some(refused),
+            Action::TellOfMissedPods { .. } => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 use super::{
-    Account, Composition, ContainerCredentials, Method, PodIdentity, RoleMap, SHORTEST_TOKEN_SECONDS, go,
+    Account, Composition, ContainerCredentials, Intent, Method, PodIdentity, RoleMap, SHORTEST_TOKEN_SECONDS, go,
     pod::Pod,
     review::Review,
     role_map::Role,
@@ -96,6 +96,12 @@ impl<'a> Question<'a> {
     /// How a pod of this account gets credentials.
     pub fn method(&self) -> Option<Method> {
         self.source(&mut Warnings::default()).map(|source| source.method)
+    }
+
+    /// What a pod of this account gets.
+    pub fn intent(&self) -> Option<Intent> {
+        let Source { method, role_arn, audience, .. } = self.source(&mut Warnings::default())?;
+        Some(Intent { method, role_arn: role_arn.into_owned(), audience: audience.to_owned() })
     }
 
     /// The list of container credentials goes before a role, the account's role before the ConfigMap's.

@@ -34,7 +34,7 @@ async fn ask(service: &str, method: Method, target: &str, body: &str) -> Result<
 }
 
 /// Calls a query API with its parameters.
-async fn call(service: &str, parameters: &[(&str, &str)]) -> Result<String> {
+pub(super) async fn call(service: &str, parameters: &[(&str, &str)]) -> Result<String> {
     let mut form = String::new();
     for (name, value) in parameters {
         write!(form, "{name}=")?;

@@ -1,6 +1,7 @@
 //! Promises to a cluster of several control-plane nodes, in the planner's small world.
 
 mod look;
+mod missed;
 mod objects;
 mod webhook;
 mod world;

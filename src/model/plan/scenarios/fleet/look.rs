@@ -62,6 +62,7 @@ impl Fleet {
             },
             shared,
             webhook: self.webhook(number),
+            pods: None,
         }
     }
 

@@ -341,6 +341,7 @@ impl Fleet {
             Action::ForgetProven(_) => node.proven = None,
             Action::ForgetChange => node.change = None,
             Action::RefuseChange(refused) => node.refused = Some(refused),
+            Action::TellOfMissedPods { .. } => {}
             other => self.cluster.carry_out(other, now),
         }
         Ok(())

@@ -1,0 +1,192 @@
+//! Pods and their AWS credentials: all of them for the leader, one of them for a person who asks.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    aws::Reason,
+    cluster::{ApiServer as Client, LabelledPod, NoAnswer},
+    config::Settings,
+    model::{
+        missed_pods::{KnownAccount, MissedPods, Sources},
+        plan::{ApiServer, CHECK_INTERVAL, Facts, NodeFacts, PodsFacts, Shared},
+        pod::PodName,
+        pod_check::{Labels, PodLook, Registration, RoleArn, TrustPolicy, exempt_namespaces},
+        pod_identity::{ContainerCredentials, ContainerCredentialsToken, Method, PodIdentity, RoleMap},
+        probe::{Probe, sentence},
+        region::AccountId,
+    },
+    world::{SLOW_INTERVAL, World},
+};
+
+/// Longest time for the whole list, page by page: the watchdog waits for the pass.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pods without credentials, for the leader every [`SLOW_INTERVAL`] and for a person at once.
+pub(super) async fn observe_pods(
+    world: &mut World,
+    node: &NodeFacts,
+    shared: &Shared,
+    now: Timestamp,
+) -> Option<Probe<PodsFacts>> {
+    let leads = matches!(shared, Shared::Seen(shared) if shared.leads);
+    if world.acts && !leads {
+        world.pods = None;
+        return None;
+    }
+    let client = asked(world, node)?;
+    if let Some((at, found)) = &world.pods
+        && world.acts
+    {
+        let interval = if found.unknown().is_some() { CHECK_INTERVAL } else { SLOW_INTERVAL };
+        if (0..interval.as_secs() as i64).contains(&now.duration_since(*at).as_secs()) {
+            return Some(found.clone());
+        }
+    }
+    let found = match tokio::time::timeout(LIST_LIMIT, look(&client, &world.settings, now)).await {
+        Ok(found) => found.map_or_else(|error| Probe::Unknown(error.reason()), Probe::Present),
+        Err(_) => Probe::Unknown(format!("their list did not come within {LIST_LIMIT:?}")),
+    };
+    world.pods = Some((now, found.clone()));
+    Some(found)
+}
+
+/// This node's API server, where it answered this look.
+fn asked(world: &World, node: &NodeFacts) -> Option<Client> {
+    match node.api_server {
+        ApiServer::Seen(_) => world.asked_api_server(),
+        ApiServer::None | ApiServer::NoKubeconfig(_) | ApiServer::Silent(_) => None,
+    }
+}
+
+async fn look(client: &Client, settings: &Settings, now: Timestamp) -> Result<PodsFacts, NoAnswer> {
+    let registrations = client.registrations().await;
+    let mut sources = sources(settings, &registrations);
+    let prefix = sources.settings.annotation_prefix.clone();
+    client.each_account(&prefix, |name, account| drop(sources.accounts.insert(name, account))).await?;
+    let mut facts = PodsFacts { looked_at: now, ..PodsFacts::default() };
+    if sources.name_nobody() {
+        return Ok(facts);
+    }
+    let mut missed = MissedPods::default();
+    client.each_pod(&prefix, |pod| missed.add(&pod, sources.standing(&pod))).await?;
+    if missed.count > 0 {
+        facts.told = client.told_of_missed().await.present().cloned().unwrap_or_default();
+    }
+    facts.missed = missed;
+    Ok(facts)
+}
+
+/// Without service accounts.
+fn sources(settings: &Settings, registrations: &Probe<Vec<Registration>>) -> Sources {
+    Sources {
+        settings: pod_identity(settings),
+        accounts: HashMap::new(),
+        fallback: RoleMap::default(),
+        credentials: ContainerCredentials::default(),
+        exempt_namespaces: registrations.present().map(|found| exempt_namespaces(found)).unwrap_or_default(),
+        registered_at: match registrations {
+            Probe::Unknown(why) => Probe::Unknown(why.clone()),
+            Probe::Absent => Probe::Absent,
+            Probe::Present(found) => {
+                found.iter().map(|registration| registration.since).min().map_or(Probe::Absent, Probe::Present)
+            }
+        },
+    }
+}
+
+fn pod_identity(settings: &Settings) -> PodIdentity {
+    let text = str::to_owned;
+    PodIdentity {
+        annotation_prefix: text("eks.amazonaws.com"),
+        audience: text("sts.amazonaws.com"),
+        mount_path: text("/var/run/secrets/eks.amazonaws.com/serviceaccount"),
+        token_expiration_seconds: i64::try_from(settings.webhook.token_expiration.as_secs()).unwrap_or(i64::MAX),
+        default_region: None,
+        regional_sts: false,
+        composition: None,
+        container_credentials: ContainerCredentialsToken {
+            audience: text("pods.eks.amazonaws.com"),
+            mount_path: text("/var/run/secrets/pods.eks.amazonaws.com/serviceaccount"),
+            volume_name: text("eks-pod-identity-token"),
+            token_path: text("eks-pod-identity-token"),
+            full_uri: text("http://169.254.170.23/v1/credentials"),
+        },
+    }
+}
+
+/// One pod with everything that its credentials hang on, after `facts` were observed.
+pub async fn look_at_pod(world: &mut World, facts: &Facts, name: &PodName) -> PodLook {
+    let client = asked(world, &facts.node);
+    let unasked = || match &facts.node.api_server {
+        ApiServer::Silent(why) | ApiServer::NoKubeconfig(why) => why.clone(),
+        ApiServer::None | ApiServer::Seen(_) => "no kube-apiserver runs here yet".to_owned(),
+    };
+    let settings = &world.settings;
+    let mut look = PodLook {
+        name: name.clone(),
+        pod: Probe::Unknown(unasked()),
+        labels: Labels::new(),
+        namespace_labels: Labels::new(),
+        account: Probe::Unknown(unasked()),
+        sources: sources(settings, &Probe::Unknown(unasked())),
+        registrations: Probe::Unknown(unasked()),
+        issuer: settings.issuer.url.clone(),
+        own_account: None,
+        provider_audiences: facts
+            .cluster
+            .provider
+            .clone()
+            .map(|provider| provider.map(|provider| provider.audiences.iter().map(ToString::to_string).collect())),
+        token_lifetime_seconds: i64::try_from(settings.rotation.token_lifetime.as_secs()).unwrap_or(i64::MAX),
+        trust_policy: TrustPolicy::NotAsked("there is no role to ask about".to_owned()),
+    };
+    if let Some(client) = client {
+        ask_cluster(&client, settings, &mut look).await;
+        ask_aws(world, &mut look).await;
+    }
+    look
+}
+
+async fn ask_cluster(client: &Client, settings: &Settings, look: &mut PodLook) {
+    let PodName { namespace, .. } = look.name.clone();
+    look.registrations = client.registrations().await;
+    look.sources = sources(settings, &look.registrations);
+    let prefix = look.sources.settings.annotation_prefix.clone();
+    let LabelledPod { pod, labels } = match client.pod(&look.name, &prefix).await {
+        Probe::Present(found) => found,
+        Probe::Absent => return look.pod = Probe::Absent,
+        Probe::Unknown(why) => return look.pod = Probe::Unknown(why),
+    };
+    let account: Probe<KnownAccount> = client.account(&namespace, &pod.service_account, &prefix).await;
+    if let Probe::Present(account) = &account {
+        look.sources.accounts.insert(format!("{namespace}/{}", pod.service_account), account.clone());
+    }
+    look.account = account.map(drop);
+    look.namespace_labels = client.namespace_labels(&namespace).await.present().cloned().unwrap_or_default();
+    (look.pod, look.labels) = (Probe::Present(pod), labels);
+}
+
+async fn ask_aws(world: &mut World, look: &mut PodLook) {
+    let Some(intent) = look.intent() else { return };
+    let clients = match world.aws().await {
+        Ok(clients) => clients,
+        Err(why) => return look.trust_policy = TrustPolicy::NotAsked(why),
+    };
+    // arn:PARTITION:iam::ACCOUNT:oidc-provider/…
+    look.own_account = clients.provider_arn.split(':').nth(4).and_then(|account| account.parse::<AccountId>().ok());
+    let role = RoleArn::read(&intent.role_arn).filter(|_| intent.method == Method::WebIdentity);
+    let Some(role) = role else { return };
+    look.trust_policy = if look.own_account.as_ref() == Some(&role.account) {
+        match clients.iam.trust_policy(&role.name).await {
+            Ok(policy) => TrustPolicy::Asked(policy.map_or(Probe::Absent, Probe::Present)),
+            Err(error) if *error.reason() == Reason::Denied => TrustPolicy::NotAsked(
+                "iam:GetRole is not allowed with the credentials of this command; run it with those of an administrator of IAM".to_owned(),
+            ),
+            Err(error) => TrustPolicy::Asked(Probe::Unknown(sentence(&error))),
+        }
+    } else {
+        TrustPolicy::NotAsked(format!("the role is in account {}", role.account))
+    };
+}
