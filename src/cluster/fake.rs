@@ -1,17 +1,19 @@
 //! A kube-apiserver for tests: TLS on a free port of the loopback address, with answers by script.
 
 use std::{
-    convert::Infallible,
     error::Error,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, Request, Response, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Either, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Bytes, Incoming},
+    body::{Bytes, Frame, Incoming},
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
@@ -23,42 +25,55 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub(super) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The bearer token in every kubeconfig of a fake server.
-pub(super) const TOKEN: &str = "test-bearer-token";
+pub(crate) const TOKEN: &str = "test-bearer-token";
 
 /// One request as the server saw it.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) query: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
     /// How many requests for this path there were before.
-    pub(super) earlier: usize,
+    pub(crate) earlier: usize,
 }
 
 /// What the script answers.
-pub(super) enum Reply {
+pub(crate) enum Reply {
     Text(u16, String),
     /// Nothing, for ever.
+    Silence,
+    /// These lines of a watch, and what comes after them.
+    Lines(Vec<String>, Then),
+}
+
+/// How a watch goes on.
+#[derive(Clone, Copy)]
+pub(crate) enum Then {
+    /// It ends.
+    End,
+    /// The connection breaks.
+    Break,
+    /// Nothing happens any more.
     Silence,
 }
 
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 
-pub(super) struct Fake {
-    pub(super) server: SocketAddr,
-    pub(super) ca_pem: String,
+pub(crate) struct Fake {
+    pub(crate) server: SocketAddr,
+    pub(crate) ca_pem: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
 }
 
 impl Fake {
     /// Serves `script` on `address` with a certificate for `names`.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         address: &str,
         names: &[&str],
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
@@ -72,12 +87,12 @@ impl Fake {
     }
 
     /// Every request so far.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A kubeconfig whose server is another one; `more` stands in its cluster.
-    pub(super) fn kubeconfig(&self, more: &str) -> String {
+    pub(crate) fn kubeconfig(&self, more: &str) -> String {
         kubeconfig(
             &format!("certificate-authority-data: {}\n    {more}", BASE64_STANDARD.encode(&self.ca_pem)),
             &format!("token: {TOKEN}"),
@@ -92,7 +107,7 @@ impl Drop for Fake {
 }
 
 /// A kubeconfig with these lines in its cluster and its user.
-pub(super) fn kubeconfig(cluster: &str, user: &str) -> String {
+pub(crate) fn kubeconfig(cluster: &str, user: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: admin\ncontexts:\n- name: admin\n  context: {{cluster: c, user: u}}\n\
          clusters:\n- name: c\n  cluster:\n    server: https://endpoint.invalid:6443\n    {cluster}\nusers:\n- name: u\n  user:\n    {user}\n"
@@ -100,7 +115,7 @@ pub(super) fn kubeconfig(cluster: &str, user: &str) -> String {
 }
 
 /// A certificate authority of its own, as it stands in `certificate-authority-data`.
-pub(super) fn authority() -> Outcome<String> {
+pub(crate) fn authority() -> Outcome<String> {
     Ok(BASE64_STANDARD.encode(tls(&["127.0.0.1"])?.1))
 }
 
@@ -135,7 +150,7 @@ async fn answer(
     request: Request<Incoming>,
     seen: &Mutex<Vec<Seen>>,
     script: &Script,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>, io::Error> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
@@ -148,13 +163,26 @@ async fn answer(
         seen.push(this.clone());
         this
     };
-    match script(&this) {
+    let (status, body) = match script(&this) {
         Reply::Silence => std::future::pending().await,
-        Reply::Text(status, text) => {
-            let mut response = Response::new(Full::from(text));
-            *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::IM_A_TEAPOT);
-            response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-            Ok(response)
+        Reply::Text(status, text) => (status, Either::Left(Full::from(text).map_err(|never| match never {}))),
+        Reply::Lines(lines, then) => {
+            let lines = stream::iter(lines).map(|line| Ok(Frame::data(Bytes::from(line + "\n"))));
+            let rest = match then {
+                Then::End => stream::empty().boxed(),
+                // What was said before is sent first.
+                Then::Break => stream::once(async {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    Err(io::Error::other("cut"))
+                })
+                .boxed(),
+                Then::Silence => stream::pending().boxed(),
+            };
+            (200, Either::Right(StreamBody::new(lines.chain(rest))))
         }
-    }
+    };
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::IM_A_TEAPOT);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    Ok(response)
 }

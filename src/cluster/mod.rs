@@ -7,7 +7,7 @@ mod apiserver;
 mod control_plane;
 mod events;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod fake_secrets;
 pub mod lease;

@@ -4,7 +4,7 @@
 
 mod stream;
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io};
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;

@@ -176,3 +176,141 @@ fn understand<T: DeserializeOwned>(
     }
     Ok(change)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::fake::{Fake, Outcome, Reply, Seen, Then},
+        *,
+    };
+    use crate::cluster::ServiceAccount;
+
+    const ACCOUNTS: &str = "/api/v1/serviceaccounts";
+
+    async fn api(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Outcome<(Fake, ApiServer)> {
+        let fake = Fake::start("127.0.0.1", &["127.0.0.1"], script).await?;
+        let api = ApiServer::connect(fake.kubeconfig("").as_bytes(), "127.0.0.1", fake.server.port())?;
+        Ok((fake, api))
+    }
+
+    fn page(names: &[&str], version: &str, more: &str) -> Reply {
+        let items: Vec<_> = names.iter().map(|name| json!({"metadata": {"name": name, "namespace": "ns"}})).collect();
+        let list = json!({"metadata": {"resourceVersion": version, "continue": more}, "items": items});
+        Reply::Text(200, list.to_string())
+    }
+
+    fn event(kind: &str, name: &str, version: &str) -> String {
+        let metadata = json!({"name": name, "namespace": "ns", "resourceVersion": version, "annotations": {"a": kind}});
+        json!({"type": kind, "object": {"metadata": metadata}}).to_string()
+    }
+
+    #[tokio::test]
+    async fn list_is_read_page_by_page_as_metadata() -> Outcome<()> {
+        let (fake, api) = api(|seen| match seen.query.as_str() {
+            "limit=500" => page(&["a", "b"], "7", "next"),
+            "limit=500&continue=next" => page(&["c"], "7", ""),
+            other => Reply::Text(400, other.to_owned()),
+        })
+        .await?;
+        let mut names = Vec::new();
+        let version = api.list_service_accounts(|| (), |found| names.push(found.name)).await?;
+        assert_eq!((version.as_str(), names.concat().as_str()), ("7", "abc"));
+        for seen in fake.seen() {
+            let accept = seen.headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+            assert_eq!(
+                (seen.path.as_str(), accept),
+                (ACCOUNTS, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+            );
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn page_that_is_too_long_is_asked_for_in_smaller_ones() -> Outcome<()> {
+        let (_fake, api) = api(|seen| match seen.query.as_str() {
+            "limit=500" => page(&["a"], "7", "next"),
+            "limit=500&continue=next" => Reply::Text(200, " ".repeat(LONGEST_PAGE_BYTES + 1)),
+            _ => page(&["a", "b"], "8", ""),
+        })
+        .await?;
+        let names = std::cell::RefCell::new(Vec::new());
+        let take = |found: ServiceAccount| names.borrow_mut().push(found.name);
+        let version = api.list_service_accounts(|| names.borrow_mut().clear(), take).await?;
+        assert_eq!((version.as_str(), names.into_inner().concat().as_str()), ("8", "ab"));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn watch_tells_every_change_and_where_to_resume() -> Outcome<()> {
+        let lines = vec![
+            event("ADDED", "a", "8"),
+            event("MODIFIED", "a", "9"),
+            event("DELETED", "a", "10"),
+            r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"30","name":"","creationTimestamp":null}}}"#
+                .to_owned(),
+        ];
+        for then in [Then::End, Then::Break] {
+            let lines = lines.clone();
+            let (fake, api) = api(move |_| Reply::Lines(lines.clone(), then)).await?;
+            let (mut version, mut opened, mut told) = ("7".to_owned(), false, Vec::new());
+            let ended = api.watch_service_accounts(&mut version, || opened = true, |change| told.push(change)).await;
+            assert_eq!(ended.is_ok(), matches!(then, Then::End), "{ended:?}");
+            let said: Vec<_> = told
+                .iter()
+                .map(|change| match change {
+                    Change::Put(found) => ("put", found.annotations.get("a").map(String::as_str)),
+                    Change::Gone(found) => ("gone", Some(found.name.as_str())),
+                })
+                .collect();
+            assert_eq!(said, [("put", Some("ADDED")), ("put", Some("MODIFIED")), ("gone", Some("a"))]);
+            assert_eq!((version.as_str(), opened), ("30", true));
+            let seen = fake.seen().pop().ok_or("nothing was asked")?;
+            assert_eq!(seen.query, "watch=1&allowWatchBookmarks=true&timeoutSeconds=600&resourceVersion=7");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn version_that_is_too_old_is_told_apart_from_other_failures() -> Outcome<()> {
+        let gone = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"});
+        let busy = json!({"kind": "Status", "code": 500, "message": "etcd"});
+        for (reply, is_expired) in [
+            (|gone: &str, _: &str| Reply::Text(410, gone.to_owned()), true),
+            (
+                |gone: &str, _: &str| Reply::Lines(vec![format!(r#"{{"type":"ERROR","object":{gone}}}"#)], Then::End),
+                true,
+            ),
+            (
+                |_: &str, busy: &str| Reply::Lines(vec![format!(r#"{{"type":"ERROR","object":{busy}}}"#)], Then::End),
+                false,
+            ),
+            (|_: &str, busy: &str| Reply::Text(500, busy.to_owned()), false),
+        ] as [(fn(&str, &str) -> Reply, bool); 4]
+        {
+            let (gone, busy) = (gone.to_string(), busy.to_string());
+            let (_fake, api) = api(move |_| reply(&gone, &busy)).await?;
+            let error = api.watch_service_accounts(&mut "7".to_owned(), || (), |_| ()).await.err().ok_or("no error")?;
+            assert_eq!(matches!(error, NoAnswer::Expired { .. }), is_expired, "{error}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn name_that_is_none_is_never_asked_for() -> Outcome<()> {
+        let (fake, api) = api(|_| Reply::Text(404, String::new())).await?;
+        for (namespace, name) in
+            [("..", "x"), ("ns", "../../secrets/x"), ("ns", "a?b"), ("", "a"), ("ns", ""), ("ns", "A")]
+        {
+            assert_eq!(api.service_account(namespace, name).await?, None);
+        }
+        assert!(fake.seen().is_empty(), "{:?}", fake.seen());
+        assert_eq!(api.service_account("ns", "app.v1").await?, None);
+        assert_eq!(
+            fake.seen().first().map(|seen| seen.path.as_str()),
+            Some("/api/v1/namespaces/ns/serviceaccounts/app.v1")
+        );
+        Ok(())
+    }
+}

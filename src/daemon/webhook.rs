@@ -16,11 +16,7 @@ use tokio::{sync::watch as flag, time::timeout};
 use crate::{
     config::{Settings, WebhookMode},
     host::Root,
-    model::{
-        pod_identity::{ContainerCredentialsToken, PodIdentity},
-        probe::Probe,
-        webhook::WebhookState,
-    },
+    model::{pod_identity::PodIdentity, probe::Probe, webhook::WebhookState},
     webhook::State,
 };
 
@@ -43,11 +39,19 @@ struct Place {
     credentials: Option<PathBuf>,
 }
 
+/// How pods are changed. It can be changed without a new beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Manner {
+    settings: PodIdentity,
+    /// Longest time that a pod waits for its service account.
+    grace: Duration,
+}
+
 /// What the loop wants of the webhook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Order {
     /// Where to serve, and how pods are changed; `None`: nowhere.
-    serve: Option<(Place, PodIdentity)>,
+    serve: Option<(Place, Manner)>,
     /// `caBundle` of the registration, as far as it is known.
     registered: Option<String>,
     /// The process ends.
@@ -133,34 +137,16 @@ impl Webhook {
 }
 
 /// Where and how these settings want the webhook to serve.
-fn serve(settings: &Settings, is_called: bool) -> Option<(Place, PodIdentity)> {
-    let pod_identity = pod_identity(settings);
+fn serve(settings: &Settings, is_called: bool) -> Option<(Place, Manner)> {
+    let webhook = &settings.webhook;
+    let manner = Manner { settings: settings.pod_identity(), grace: webhook.lookup_grace_period };
     let place = Place {
-        port: settings.webhook.port,
+        port: webhook.port,
         manifest: settings.api_server.manifest.clone(),
         kubeconfig: settings.api_server.kubeconfig.clone(),
-        annotation_prefix: pod_identity.annotation_prefix.clone(),
-        role_map: None,
-        credentials: None,
+        annotation_prefix: manner.settings.annotation_prefix.clone(),
+        role_map: webhook.config_map_namespace.as_ref().map(ToString::to_string),
+        credentials: webhook.container_credentials.file.clone(),
     };
-    (settings.webhook.mode == WebhookMode::BuiltIn || is_called).then_some((place, pod_identity))
-}
-
-fn pod_identity(settings: &Settings) -> PodIdentity {
-    PodIdentity {
-        annotation_prefix: "eks.amazonaws.com".to_owned(),
-        audience: "sts.amazonaws.com".to_owned(),
-        mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".to_owned(),
-        token_expiration_seconds: i64::try_from(settings.webhook.token_expiration.as_secs()).unwrap_or(i64::MAX),
-        default_region: settings.aws.region.as_ref().map(ToString::to_string),
-        regional_sts: false,
-        composition: None,
-        container_credentials: ContainerCredentialsToken {
-            audience: "pods.eks.amazonaws.com".to_owned(),
-            mount_path: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount".to_owned(),
-            volume_name: "eks-pod-identity-token".to_owned(),
-            token_path: "eks-pod-identity-token".to_owned(),
-            full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
-        },
-    }
+    (webhook.mode == WebhookMode::BuiltIn || is_called).then_some((place, manner))
 }

@@ -13,7 +13,7 @@ use crate::{
         plan::{ApiServer, CHECK_INTERVAL, Facts, NodeFacts, PodsFacts, Shared},
         pod::PodName,
         pod_check::{Labels, PodLook, Registration, RoleArn, TrustPolicy, exempt_namespaces},
-        pod_identity::{ContainerCredentials, ContainerCredentialsToken, Method, PodIdentity, RoleMap},
+        pod_identity::{ContainerCredentials, Method, RoleMap},
         probe::{Probe, sentence},
         region::AccountId,
     },
@@ -81,7 +81,7 @@ async fn look(client: &Client, settings: &Settings, now: Timestamp) -> Result<Po
 /// Without service accounts.
 fn sources(settings: &Settings, registrations: &Probe<Vec<Registration>>) -> Sources {
     Sources {
-        settings: pod_identity(settings),
+        settings: settings.pod_identity(),
         accounts: HashMap::new(),
         fallback: RoleMap::default(),
         credentials: ContainerCredentials::default(),
@@ -92,26 +92,6 @@ fn sources(settings: &Settings, registrations: &Probe<Vec<Registration>>) -> Sou
             Probe::Present(found) => {
                 found.iter().map(|registration| registration.since).min().map_or(Probe::Absent, Probe::Present)
             }
-        },
-    }
-}
-
-fn pod_identity(settings: &Settings) -> PodIdentity {
-    let text = str::to_owned;
-    PodIdentity {
-        annotation_prefix: text("eks.amazonaws.com"),
-        audience: text("sts.amazonaws.com"),
-        mount_path: text("/var/run/secrets/eks.amazonaws.com/serviceaccount"),
-        token_expiration_seconds: i64::try_from(settings.webhook.token_expiration.as_secs()).unwrap_or(i64::MAX),
-        default_region: None,
-        regional_sts: false,
-        composition: None,
-        container_credentials: ContainerCredentialsToken {
-            audience: text("pods.eks.amazonaws.com"),
-            mount_path: text("/var/run/secrets/pods.eks.amazonaws.com/serviceaccount"),
-            volume_name: text("eks-pod-identity-token"),
-            token_path: text("eks-pod-identity-token"),
-            full_uri: text("http://169.254.170.23/v1/credentials"),
         },
     }
 }

@@ -28,6 +28,8 @@ const FILLING_LIMIT: Duration = Duration::from_secs(1);
 pub struct Mutation {
     /// What the configuration says.
     pub settings: PodIdentity,
+    /// Longest time that a pod waits for its service account.
+    pub grace: Duration,
     /// The ConfigMap, empty where there is none.
     pub fallback: RoleMap,
     /// The file of container credentials, empty where there is none.
@@ -79,6 +81,11 @@ impl Reviewer {
         change(Arc::make_mut(&mut mutation));
     }
 
+    /// How pods are changed at the moment.
+    pub fn mutation(&self) -> Arc<Mutation> {
+        Arc::clone(&self.mutation.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Answers one review within `limit`, which the caller has from the API server.
     ///
     /// An own failure is a status from 500 on: then the registration's failure policy decides about the pod. 503 means that the
@@ -102,12 +109,12 @@ impl Reviewer {
             Ok(review) => review,
             Err(error) => return refused(&error),
         };
-        let mutation = Arc::clone(&self.mutation.read().unwrap_or_else(PoisonError::into_inner));
+        let mutation = self.mutation();
         let account = match self.find(&review, &mutation, limit).await {
             Ok(account) => account,
             Err(why) => return Reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, &why),
         };
-        let Mutation { settings, fallback, credentials } = &*mutation;
+        let Mutation { settings, fallback, credentials, .. } = &*mutation;
         let body = settings.answer(&review, account.as_ref(), fallback, credentials, self.jitter());
         Reply { status: StatusCode::OK, body }
     }
@@ -118,7 +125,7 @@ impl Reviewer {
         if name.is_empty() {
             return Ok(None);
         }
-        match self.accounts.find(namespace, name, limit).await {
+        match self.accounts.find(namespace, name, limit.min(mutation.grace)).await {
             Ok(account) => {
                 self.is_failing.store(false, Ordering::Relaxed);
                 Ok(account)
@@ -131,7 +138,7 @@ impl Reviewer {
                         "a pod's service account could not be asked for: {why}"
                     );
                 }
-                let Mutation { settings, fallback, credentials } = mutation;
+                let Mutation { settings, fallback, credentials, .. } = mutation;
                 // A role that it had a moment ago is better than a pod without credentials; that it had none is no answer.
                 let had_role = last_known.is_some()
                     && settings.method(namespace, name, last_known.as_ref(), fallback, credentials).is_some();

@@ -26,6 +26,7 @@ mod requests;
 mod restore;
 mod sealing;
 mod service;
+mod webhook;
 
 // For `contract`.
 use ::irsad::store::{Condition, Store, StoreError};

@@ -240,11 +240,19 @@ impl Attempts {
 pub(super) async fn credentials(root: &Root, path: &Path, reviewer: &Reviewer, tell: impl Tell) {
     let located = root.locate(path).into_iter().collect::<Vec<_>>();
     let mut files = watch::watch(located).map_err(|error| tracing::warn!("{}", sentence(&error))).ok();
+    let mut said = String::new();
     loop {
         let outcome = read_credentials(root, path);
-        if let Ok(list) = &outcome {
-            let list = list.clone();
-            reviewer.change(|mutation| mutation.credentials = list);
+        match &outcome {
+            Ok(list) => {
+                said.clear();
+                reviewer.change(|mutation| mutation.credentials.clone_from(list));
+            }
+            Err(why) if *why != said => {
+                tracing::error!("{why}");
+                said.clone_from(why);
+            }
+            Err(_) => {}
         }
         tell(outcome.map(drop));
         match &mut files {
@@ -258,6 +266,8 @@ pub(super) async fn credentials(root: &Root, path: &Path, reviewer: &Reviewer, t
 fn read_credentials(root: &Root, path: &Path) -> Result<ContainerCredentials, String> {
     let found = root.read_through_links(path, LARGEST_FILE_BYTES).map_err(|error| sentence(&error))?;
     let Some(found) = found else { return Ok(ContainerCredentials::default()) };
-    ContainerCredentials::parse(&found.bytes)
-        .map_err(|error| format!("{}: {}; the last list holds", path.display(), sentence(&error)))
+    ContainerCredentials::parse(&found.bytes).map_err(|error| format!("{}: {}", path.display(), sentence(&error)))
 }
+
+#[cfg(test)]
+mod tests;

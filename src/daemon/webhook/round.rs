@@ -12,11 +12,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{NOT_YET, Order, Place, certificates, follow};
+use super::{Manner, NOT_YET, Order, Place, certificates, follow};
 use crate::{
     host::Root,
     model::{
-        pod_identity::{ContainerCredentials, PodIdentity, RoleMap},
+        pod_identity::{ContainerCredentials, RoleMap},
         probe::sentence,
     },
     webhook::{
@@ -46,9 +46,9 @@ pub(super) async fn keep(
             return;
         }
         match order.serve {
-            Some((place, settings)) => {
+            Some((place, manner)) => {
                 let round = Round { root: &root, place: &place, parts: Parts::new(&states) };
-                round.serve(settings, held.as_ref(), &mut orders).await;
+                round.serve(manner, held.as_ref(), &mut orders).await;
             }
             None => {
                 states.send_replace(State::default());
@@ -130,12 +130,13 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Serves until another place is ordered or the process ends, and finishes what is under way.
-    async fn serve(&self, settings: PodIdentity, held: Option<&TcpListener>, orders: &mut flag::Receiver<Order>) {
+    async fn serve(&self, manner: Manner, held: Option<&TcpListener>, orders: &mut flag::Receiver<Order>) {
         let Place { manifest, kubeconfig, annotation_prefix: prefix, .. } = self.place;
         let api = follow::Api::new(self.root.clone(), manifest, kubeconfig);
         let accounts = Accounts::new(api.ask(prefix));
+        let Manner { settings, grace } = manner;
         let mutation =
-            Mutation { settings, fallback: RoleMap::default(), credentials: ContainerCredentials::default() };
+            Mutation { settings, grace, fallback: RoleMap::default(), credentials: ContainerCredentials::default() };
         let reviewer = Reviewer::new(Arc::clone(&accounts), mutation);
         let (stop, stopped) = flag::channel(false);
         let (mut changes, mut renewals) = (orders.clone(), orders.clone());
@@ -175,8 +176,8 @@ impl Round<'_> {
         loop {
             let order = orders.borrow_and_update().clone();
             match order.serve {
-                Some((place, settings)) if !order.ends && place == *self.place => {
-                    reviewer.change(|mutation| mutation.settings = settings);
+                Some((place, Manner { settings, grace })) if !order.ends && place == *self.place => {
+                    reviewer.change(|mutation| (mutation.settings, mutation.grace) = (settings, grace));
                 }
                 Some(_) | None => return,
             }
@@ -194,7 +195,8 @@ impl Round<'_> {
 
     async fn follow_credentials(&self, reviewer: &Reviewer) {
         let Some(path) = &self.place.credentials else { return std::future::pending().await };
-        follow::credentials(self.root, path, reviewer, |outcome| self.parts.set(Part::Credentials, outcome)).await;
+        self.parts.set(Part::Credentials, Err(format!("for {} to be read", path.display())));
+        follow::credentials(self.root, path, reviewer, |outcome| self.parts.set_once(Part::Credentials, outcome)).await;
     }
 
     /// The certificates as soon as they can be had; `None` where the stop comes before.

@@ -116,6 +116,7 @@ impl Served {
         let accounts = Accounts::new(Box::new(move |_, _| ask()));
         let mutation = Mutation {
             settings: settings(),
+            grace: Duration::from_secs(5),
             fallback: RoleMap::default(),
             credentials: ContainerCredentials::default(),
         };
