@@ -15,7 +15,8 @@ help:
 	@echo 'make packages    .deb, .rpm and SBOM in $(CACHE)/packages, and all that must hold of them (first time 10 minutes)'
 	@echo 'make cloud-init  the user-data of cloud-init/, by cloud-init and kubeadm themselves'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
-	@echo 'make bench       the figures of the README, as a table (release build, then 10 idle minutes)'
+	@echo 'make fuzz        a minute of fuzzing each for what reads manifests, keys and configurations (FUZZ_SECONDS=60)'
+	@echo 'make bench       the figures of the README, as tables (release build, then three times 10 idle minutes)'
 
 demo:
 	$(CARGO) build --locked
@@ -29,6 +30,7 @@ vm-test:
 
 check:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	tests/deny $(CACHE)
@@ -51,8 +53,11 @@ kubernetes:
 
 bench:
 	tests/setup $(CACHE)
-	set -a && . $(CACHE)/environment && $(CARGO) bench --locked --bench figures
+	set -a && . $(CACHE)/environment && $(CARGO) bench --locked --bench figures --bench fleet
 	vm-tests/setup $(CACHE) && IRSAD_CACHE=$(CACHE) vm-tests/figures/measure
+
+fuzz:
+	tests/fuzz $(CACHE)
 
 clean:
 	$(CARGO) clean

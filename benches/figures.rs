@@ -11,18 +11,20 @@ mod real {
     pub mod kubernetes;
 }
 
+mod figure;
+
 use std::{
-    env,
-    fmt::Display,
     fs,
     hint::black_box,
-    io,
-    path::PathBuf,
-    process::Command,
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
+use figure::{
+    Figure, Result, WATCHDOG, a_day, idle_seconds, mebibytes, milliseconds, new_requests, of_service, print,
+    process::{cpu, cpu_of_a_pass, hears_ok, status_bytes},
+    trust,
+};
 use irsad::model::{
     key::PublicKey,
     manifest::{Desired, Manifest},
@@ -35,38 +37,30 @@ use real::{
     irsad::{Daemon, Machine},
     kubernetes::Node,
 };
-use tempfile::TempDir;
-
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const MANIFEST: &str = include_str!("../tests/fixtures/kubeadm-1.36.3/default.yaml");
 const KEYS: &str = include_str!("../tests/fixtures/keys/24-p256.pub");
 const CONFIGURATION: &str = "version: 1\ncluster: bench\nissuer: { store: s3://irsad-bench }\n";
-/// What the unit sets.
-const WATCHDOG: (&str, &str) = ("WATCHDOG_USEC", "60000000");
-/// What the host itself trusts: reading it is a good part of the daemon's memory.
-const HOST_TRUST: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
-const MIB: f64 = 1_048_576.0;
 const STARTS: usize = 10;
-const PASSES: u32 = 50;
-
-/// One line of the table.
-struct Figure(&'static str, String, &'static str);
 
 fn main() -> Result {
-    let mut figures = vec![Figure("binary", mebibytes(binary_bytes()?), "≤ 18 MiB"), editor()?];
+    let mut figures = vec![goal("binary", mebibytes(binary_bytes()?), "≤ 18 MiB"), editor()?];
     figures.push(deciding("what the leader decides, 3 members", 3)?);
     figures.push(deciding("what the leader decides, 50 members", 50)?);
     let mut quickstart = Machine::quickstart()?;
     quickstart.set(WATCHDOG.0, WATCHDOG.1);
     let with_folder = start_times(&quickstart)?;
-    figures.push(Figure("start until READY, documents in a folder", with_folder, "≤ 100 ms"));
+    figures.push(goal("start until READY, documents in a folder", with_folder, "≤ 100 ms"));
     match on_a_live_node() {
         Ok(more) => figures.extend(more),
-        Err(error) => figures.push(Figure("on a live node", format!("not measured: {error}"), "")),
+        Err(error) => figures.push(Figure::plain("on a live node", format!("not measured: {error}"))),
     }
     print(&figures);
     Ok(())
+}
+
+fn goal(name: &str, measured: String, goal: &'static str) -> Figure {
+    Figure(name.to_owned(), measured, goal)
 }
 
 /// Called where a part of the bench is missing on this machine.
@@ -97,11 +91,11 @@ fn editor() -> Result<Figure> {
         Ok(start.elapsed() / 100)
     };
     let rounds = (0..10).map(|_| round()).collect::<Result<Vec<_>>>()?;
-    Ok(Figure("edit of a manifest", spread(rounds), "≤ 1 ms"))
+    Ok(goal("edit of a manifest", spread(rounds), "≤ 1 ms"))
 }
 
 /// The leader's rules over the evidence of so many nodes, and the size of the keyring that they share, on one core.
-fn deciding(name: &'static str, members: usize) -> Result<Figure> {
+fn deciding(name: &str, members: usize) -> Result<Figure> {
     let key = PublicKey::read_all(KEYS.as_bytes())?.swap_remove(0);
     let now = Timestamp::now();
     let ack = |number: usize| Ack {
@@ -145,7 +139,7 @@ fn deciding(name: &'static str, members: usize) -> Result<Figure> {
     };
     let rounds = (0..10).map(|_| round()).collect();
     let kibibytes = keyring.render().len() as f64 / 1024.0;
-    Ok(Figure(name, format!("{}, keyring {kibibytes:.1} KiB", spread(rounds)), ""))
+    Ok(Figure::plain(name, format!("{}, keyring {kibibytes:.1} KiB", spread(rounds))))
 }
 
 /// The daemon with clients of S3, IAM and a live API server: started, left alone, then woken again and again.
@@ -153,7 +147,7 @@ fn on_a_live_node() -> Result<Vec<Figure>> {
     let Some(cloud) = Cloud::start() else { return Err("moto is missing; tests/setup installs it".into()) };
     let runtime = tokio::runtime::Runtime::new()?;
     let node = runtime.block_on(Node::start()).map_err(|error| error.to_string())?;
-    let trust = trust(&cloud)?;
+    let trust = trust(&cloud.authority_pem())?;
     let mut machine = Machine::at(&node.root());
     machine.write("/etc/irsad/irsad.yaml", CONFIGURATION)?;
     let mut environment = cloud.environment();
@@ -174,27 +168,14 @@ fn on_a_live_node() -> Result<Vec<Figure>> {
     let idle = Idle::of(&daemon, &cloud)?;
     let woken = cpu_of_a_pass(&mut daemon)?;
     Ok(vec![
-        Figure("start until READY, documents in S3", starts, "≤ 1 s"),
-        Figure("resident memory, idle, with clients of S3, IAM and the API server", idle.resident, "≤ 15 MiB"),
-        Figure("of which is its own (RssAnon)", idle.anonymous, ""),
-        Figure("CPU in 10 idle minutes", idle.cpu, "≤ 1 s"),
-        Figure("CPU of a pass with nothing to do that looks at everything", woken, "≤ 20 ms"),
-        Figure("requests to S3 a day, idle", idle.s3, ""),
-        Figure("requests to IAM and STS a day, idle", idle.iam, ""),
+        goal("start until READY, documents in S3", starts, "≤ 1 s"),
+        goal("resident memory, idle, with clients of S3, IAM and the API server", idle.resident, "≤ 15 MiB"),
+        Figure::plain("of which is its own (RssAnon)", idle.anonymous),
+        goal("CPU in 10 idle minutes", idle.cpu, "≤ 1 s"),
+        goal("CPU of a pass with nothing to do that looks at everything", woken, "≤ 20 ms"),
+        Figure::plain("requests to S3 a day, idle", idle.s3),
+        Figure::plain("requests to IAM and STS a day, idle", idle.iam),
     ])
-}
-
-fn hears_ok(daemon: &mut Daemon) -> Result {
-    daemon.hears("STATUS=ok", |message| message.contains("STATUS=ok")).map(drop)
-}
-
-/// What this host trusts, and the authority of the cloud.
-fn trust(cloud: &Cloud) -> Result<TempDir> {
-    let folder = tempfile::tempdir()?;
-    let host = HOST_TRUST.iter().find_map(|path| fs::read_to_string(path).ok());
-    let host = host.ok_or("this host has no trust store that is known here; install ca-certificates")?;
-    fs::write(folder.path().join("ca.pem"), host + &fs::read_to_string(cloud.authority_pem())?)?;
-    Ok(folder)
 }
 
 /// Times from the start of the process until the service manager hears that it is ready.
@@ -220,70 +201,20 @@ struct Idle {
 
 impl Idle {
     fn of(daemon: &Daemon, cloud: &Cloud) -> Result<Self> {
-        let seconds = env::var("IRSAD_BENCH_SECONDS").map_or(Ok(600), |text| text.parse::<u32>())?;
-        let (cpu, before) = (cpu(daemon)?, cloud.all_requests());
+        let seconds = idle_seconds()?;
+        let (before_cpu, before) = (cpu(daemon)?, cloud.all_requests());
         eprintln!("irsad is left alone for {seconds} s");
         thread::sleep(Duration::from_secs(seconds.into()));
-        let spent = self::cpu(daemon)? - cpu;
-        let after = cloud.all_requests();
-        let a_day = |is_counted: fn(&str) -> bool| {
-            let new = after
-                .iter()
-                .filter(|(operation, _)| is_counted(operation))
-                .map(|(operation, count)| (operation, count - before.get(operation).unwrap_or(&0)))
-                .filter(|(_, count)| *count > 0);
-            let (mut all, mut each) = (0, Vec::new());
-            for (operation, count) in new {
-                all += count;
-                each.push(format!("{operation} {count}"));
-            }
-            let each = if each.is_empty() { "none".to_owned() } else { each.join(", ") };
-            format!("{} ({each} in {} min)", all * 86_400 / seconds as usize, seconds / 60)
-        };
+        let spent = cpu(daemon)? - before_cpu;
+        let requests = new_requests(&before, &cloud.all_requests());
         Ok(Self {
             resident: mebibytes(status_bytes(daemon, "VmRSS")?),
             anonymous: mebibytes(status_bytes(daemon, "RssAnon")?),
             cpu: format!("{:.2} s", spent.as_secs_f64() * 600.0 / f64::from(seconds)),
-            s3: a_day(|operation| !is_iam(operation) && operation != "InstanceMetadata"),
-            iam: a_day(is_iam),
+            s3: a_day(&of_service(&requests, "S3"), seconds),
+            iam: a_day(&of_service(&requests, "IAM and STS"), seconds),
         })
     }
-}
-
-fn is_iam(operation: &str) -> bool {
-    operation.contains("OpenIDConnectProvider") || operation == "GetCallerIdentity"
-}
-
-/// `systemctl reload` wakes the daemon for a pass that reads its configuration again and looks at everything.
-fn cpu_of_a_pass(daemon: &mut Daemon) -> Result<String> {
-    let before = cpu(daemon)?;
-    for _ in 0..PASSES {
-        daemon.signal("HUP")?;
-        hears_ok(daemon)?;
-    }
-    Ok(milliseconds((cpu(daemon)? - before) / PASSES))
-}
-
-/// User and system time so far (proc_pid_stat(5), fields 14 and 15).
-fn cpu(daemon: &Daemon) -> Result<Duration> {
-    let stat = fs::read_to_string(proc(daemon).join("stat"))?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("no process name in stat")?;
-    let ticks =
-        fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<std::result::Result<u64, _>>()?;
-    let per_second: u64 = String::from_utf8(Command::new("getconf").arg("CLK_TCK").output()?.stdout)?.trim().parse()?;
-    Ok(Duration::from_millis(ticks * 1000 / per_second))
-}
-
-/// A size out of proc_pid_status(5), which gives it in KiB.
-fn status_bytes(daemon: &Daemon, name: &str) -> Result<u64> {
-    let status = fs::read_to_string(proc(daemon).join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next()).ok_or_else(|| format!("no {name} in status"))?;
-    Ok(number.parse::<u64>()? * 1024)
-}
-
-fn proc(daemon: &Daemon) -> PathBuf {
-    PathBuf::from(format!("/proc/{}", daemon.pid()))
 }
 
 /// The median, and the longest.
@@ -292,28 +223,5 @@ fn spread(mut times: Vec<Duration>) -> String {
     match (times.get(times.len() / 2), times.last()) {
         (Some(median), Some(longest)) => format!("{}, at most {}", milliseconds(*median), milliseconds(*longest)),
         _ => String::new(),
-    }
-}
-
-fn milliseconds(time: Duration) -> String {
-    let milliseconds = time.as_secs_f64() * 1000.0;
-    if milliseconds < 10.0 { format!("{milliseconds:.2} ms") } else { format!("{milliseconds:.0} ms") }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "printed with one digit")]
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / MIB)
-}
-
-/// Markdown, aligned.
-fn print(figures: &[Figure]) {
-    let width =
-        |column: fn(&Figure) -> &str| figures.iter().map(|figure| column(figure).chars().count()).max().unwrap_or(0);
-    let (first, second) = (width(|figure| figure.0), width(|figure| &figure.1));
-    let line = |a: &dyn Display, b: &dyn Display, c: &dyn Display| println!("| {a:<first$} | {b:<second$} | {c:<8} |");
-    line(&"figure", &"measured", &"goal");
-    line(&"-".repeat(first), &"-".repeat(second), &"-".repeat(8));
-    for Figure(name, measured, goal) in figures {
-        line(name, measured, goal);
     }
 }

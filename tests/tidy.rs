@@ -218,6 +218,30 @@ fn files_are_short_enough_to_be_read_at_once() {
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
+/// Name, version and checksum of every package in a lock file.
+fn locked(path: &str) -> Vec<[String; 3]> {
+    let text = fs::read_to_string(root().join(path)).unwrap_or_default();
+    let field = |package: &str, name: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+        line.unwrap_or_default().trim_matches('"').to_owned()
+    };
+    let packages = text.split("[[package]]").skip(1);
+    packages.map(|package| ["name", "version", "checksum"].map(|name| field(package, name))).collect()
+}
+
+#[test]
+fn what_is_fuzzed_is_built_from_the_crates_of_the_program() {
+    const OF_FUZZING: [&str; 3] = ["arbitrary", "irsad-fuzz", "libfuzzer-sys"];
+    let (fuzzed, program) = (locked("fuzz/Cargo.lock"), locked("Cargo.lock"));
+    assert!(fuzzed.len() > 20 && program.len() > fuzzed.len(), "the lock files were not found");
+    let others: Vec<_> = fuzzed.iter().filter(|package| !program.contains(package)).collect();
+    let wrong: Vec<_> = others.iter().filter(|[name, ..]| !OF_FUZZING.contains(&name.as_str())).collect();
+    assert!(
+        wrong.is_empty(),
+        "cp Cargo.lock fuzz/Cargo.lock && cargo update --workspace --manifest-path fuzz/Cargo.toml; not as in Cargo.lock: {wrong:?}"
+    );
+}
+
 #[test]
 fn names_say_what_a_thing_is() {
     let wrong: Vec<String> = files("src", &[".rs"])

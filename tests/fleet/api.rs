@@ -22,6 +22,8 @@ use crate::control_plane::Result;
 
 /// Longest time for one answer. A server on the same machine answers at once, or restarts.
 const LIMIT: Duration = Duration::from_secs(5);
+/// What kubeadm's certificates of API servers are of, below a root.
+const AUTHORITY: &str = "etc/kubernetes/pki/ca.crt";
 
 /// A client of one server; connections are kept.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub struct Answer {
 impl Api {
     /// A client without any identity for the server at `address:6443` that has a certificate of the authority below `root`.
     pub fn stranger(root: &Path, address: &str) -> Result<Self> {
-        Ok(Self::with(configure(root)?.with_no_client_auth(), address))
+        Ok(Self::with(configure(&root.join(AUTHORITY))?.with_no_client_auth(), url(address)))
     }
 
     /// The same with the administrator's certificate, which every RBAC rule takes.
@@ -52,13 +54,22 @@ impl Api {
         };
         let certificate = CertificateDer::from_pem_slice(&field("client-certificate-data")?)?;
         let key = PrivateKeyDer::from_pem_slice(&field("client-key-data")?)?;
-        Ok(Self::with(configure(root)?.with_client_auth_cert(vec![certificate], key)?, address))
+        Self::holder(&root.join(AUTHORITY), certificate, key, url(address))
     }
 
-    fn with(config: ClientConfig, address: &str) -> Self {
+    /// A client with a certificate for the server at `url`, which has one of that authority.
+    pub fn holder(
+        authority: &Path,
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+        url: String,
+    ) -> Result<Self> {
+        Ok(Self::with(configure(authority)?.with_client_auth_cert(vec![certificate], key)?, url))
+    }
+
+    fn with(config: ClientConfig, url: String) -> Self {
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { client, url: format!("https://{address}:6443") }
+        Self { client: Client::builder(TokioExecutor::new()).build(connector), url }
     }
 
     /// A GET, as whoever holds `token`.
@@ -89,9 +100,13 @@ impl Api {
     }
 }
 
-fn configure(root: &Path) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>> {
+fn url(address: &str) -> String {
+    format!("https://{address}:6443")
+}
+
+fn configure(authority: &Path) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(root.join("etc/kubernetes/pki/ca.crt"))?)?;
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots))
 }

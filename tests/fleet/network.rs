@@ -13,9 +13,10 @@ use tokio::sync::Semaphore;
 use crate::{
     alone::{block_on, is_alone, run_by, test_name},
     control_plane::{PROGRAMS, Result, programs},
-    oracle::PYTHON,
 };
 
+/// Names a Python that has tests/requirements.txt.
+pub const PYTHON: &str = "IRSAD_TEST_PYTHON";
 /// The nodes' addresses, beginning with `.1`.
 pub const NETWORK: &str = "10.77.0";
 
@@ -41,13 +42,18 @@ pub fn within<F: AsyncFn() -> Result<()>>(body: F) {
         return crate::missing(part, &why);
     }
     let _place = block_on(PLACES.acquire()).expect("nobody closes it");
+    let (program, environment) = network();
+    run_by(&program, &test_name::<F>(), &environment);
+}
+
+/// What starts a process in a network of its own, and its environment.
+pub fn network() -> (Vec<&'static str>, Vec<(&'static str, String)>) {
     fs::create_dir_all(FOLDER).expect("a folder to mount on");
     let passed = ["PATH", "HOME", "RUST_BACKTRACE", PROGRAMS, PYTHON].iter();
     let mut environment: Vec<_> = passed.filter_map(|name| Some((*name, env::var(name).ok()?))).collect();
     environment.push(("TMPDIR", FOLDER.to_owned()));
     let set_up = ["sh", "-c", SET_UP, NETWORK];
-    let program = [&["setpriv", "--pdeathsig", "KILL"][..], &unshare(), &set_up].concat();
-    run_by(&program, &test_name::<F>(), &environment);
+    ([&["setpriv", "--pdeathsig", "KILL"][..], &unshare(), &set_up].concat(), environment)
 }
 
 fn unshare() -> Vec<&'static str> {
@@ -56,7 +62,7 @@ fn unshare() -> Vec<&'static str> {
 }
 
 /// The first part that is missing, and why.
-fn lacking() -> Option<(&'static str, String)> {
+pub fn lacking() -> Option<(&'static str, String)> {
     if programs().is_none() {
         return Some(("kube-apiserver", format!("{PROGRAMS} is not set")));
     }

@@ -38,8 +38,8 @@ pub struct Node {
     pub machine: Machine,
     /// irsad's way to AWS.
     pub door: Door,
-    // Dropped before the folder is.
-    daemon: Option<Daemon>,
+    /// Its irsad, while it runs. Dropped before the folder is.
+    pub daemon: Option<Daemon>,
     kubelet: Option<Kubelet>,
     past: Vec<Start>,
     administrator: Api,

@@ -23,7 +23,6 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-pub use outside::PYTHON;
 use outside::{Judgement, Outsider};
 pub use verdict::Verdict;
 use verdict::{Refusal, Token};

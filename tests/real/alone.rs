@@ -47,14 +47,21 @@ pub fn run(name: &str, environment: &[(&str, String)]) {
 
 /// The same through a program that starts it.
 pub fn run_by(program: &[&str], name: &str, environment: &[(&str, String)]) {
-    let binary = env::current_exe().expect("the test binary").display().to_string();
-    let words = [program, &[&binary, name, "--exact", "--nocapture", "--test-threads=1"]].concat();
-    let mut test = Command::new(words[0]);
-    test.args(&words[1..]).env_clear().env(MARK, "1");
-    let output =
-        test.envs(environment.iter().map(|(name, value)| (name, value))).output().expect("the test runs again");
+    let mut test = again(program, environment);
+    test.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+    let output = test.output().expect("the test runs again");
     let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
     assert!(output.status.success() && text.contains("1 passed"), "in a process of its own:\n{text}");
+}
+
+/// This binary again, in a process of its own, through a program that starts it, with `environment` and nothing else.
+pub fn again(program: &[&str], environment: &[(&str, String)]) -> Command {
+    let binary = env::current_exe().expect("the test binary").display().to_string();
+    let words = [program, &[&binary]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).env_clear().env(MARK, "1");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command
 }
 
 /// Name of the test whose body `F` is, as libtest takes it.

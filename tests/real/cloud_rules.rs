@@ -245,6 +245,7 @@ fn client_that_is_cut_off_still_has_its_instance_metadata_and_others_have_everyt
         door.cut_off(false);
         assert!(tunnel(&address, "oidc.example.com").await.1.starts_with("HTTP/1.1 200"));
     });
+    assert_eq!(door.requests().into_iter().collect::<Vec<_>>(), [("InstanceMetadata".to_owned(), 1)]);
 }
 
 #[test]

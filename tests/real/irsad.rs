@@ -148,7 +148,8 @@ impl From<Output> for Said {
 /// A running daemon; it is killed when this is dropped.
 pub struct Daemon {
     child: Child,
-    messages: mpsc::Receiver<String>,
+    /// What the service manager was told and nobody has read yet.
+    pub messages: mpsc::Receiver<String>,
     folder: TempDir,
     heard: Vec<String>,
 }

@@ -7,10 +7,8 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::control_plane::Result;
+use crate::{control_plane::Result, network::PYTHON};
 
-/// Names the python that has `tests/requirements.txt`.
-pub const PYTHON: &str = "IRSAD_TEST_PYTHON";
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/oidc_client.py");
 
 /// What it says of a token.

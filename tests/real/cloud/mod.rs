@@ -56,6 +56,8 @@ struct Shared {
     authority: Arc<Authority>,
     state: Arc<Mutex<State>>,
     is_cut: AtomicBool,
+    /// Requests of this door.
+    counts: Mutex<BTreeMap<String, usize>>,
 }
 
 /// What the proxy knows beside moto.
@@ -72,6 +74,16 @@ struct State {
 }
 
 impl Shared {
+    fn new(moto: SocketAddr, authority: Arc<Authority>, state: Arc<Mutex<State>>) -> Self {
+        Self { moto, authority, state, is_cut: AtomicBool::new(false), counts: Mutex::default() }
+    }
+
+    fn count(&self, operation: &str) {
+        *self.state().counts.entry(operation.to_owned()).or_default() += 1;
+        let mut counts = self.counts.lock().expect("no test thread panics while it counts");
+        *counts.entry(operation.to_owned()).or_default() += 1;
+    }
+
     fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Relaxed)
     }
@@ -94,7 +106,7 @@ impl Cloud {
         let folder = TempDir::new().expect("a temporary folder");
         let authority = Arc::new(Authority::new());
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).expect("the CA is written");
-        let door = Door::open(Shared { moto, authority, state: Arc::default(), is_cut: AtomicBool::new(false) });
+        let door = Door::open(Shared::new(moto, authority, Arc::default()));
         Some(Self { door, folder })
     }
 
@@ -102,7 +114,7 @@ impl Cloud {
     pub fn another_door(&self) -> Door {
         let Shared { moto, authority, state, .. } = &*self.door.shared;
         let (authority, state) = (Arc::clone(authority), Arc::clone(state));
-        Door::open(Shared { moto: *moto, authority, state, is_cut: AtomicBool::new(false) })
+        Door::open(Shared::new(*moto, authority, state))
     }
 
     /// For `aws.endpointUrl`, and for `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
@@ -195,6 +207,11 @@ impl Door {
 
     fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Requests that came through this door, by operation.
+    pub fn requests(&self) -> BTreeMap<String, usize> {
+        self.shared.counts.lock().expect("no test thread panics while it counts").clone()
     }
 
     /// From now on every connection through this door breaks, but for those to the instance's own metadata; or no longer.

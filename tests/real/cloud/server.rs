@@ -124,7 +124,7 @@ async fn answer(
     }
     let folder = host.and_then(|host| shared.state().folders.get(host).cloned());
     if let Some(folder) = folder {
-        *shared.state().counts.entry("FolderGet".to_owned()).or_default() += 1;
+        shared.count("FolderGet");
         return Ok(file(&folder, head.uri.path()));
     }
     let asked = Asked::new(host, head.method, &head.uri, head.headers, body);
@@ -163,8 +163,8 @@ async fn answer(
 
 /// Counts the request, and takes the first fault that waits for it.
 fn take_fault(shared: &Shared, operation: &str) -> Option<Fault> {
+    shared.count(operation);
     let mut state = shared.state();
-    *state.counts.entry(operation.to_owned()).or_default() += 1;
     let (_, fault, times) = state.faults.iter_mut().find(|(waits, _, times)| waits == operation && *times > 0)?;
     *times -= 1;
     Some(fault.clone())
