@@ -20,13 +20,7 @@ use tokio::{
 use crate::{
     config::Settings,
     execute::execute,
-    host::{
-        Root,
-        files::KUBERNETES_STAGING,
-        lock::Lock,
-        systemd,
-        watch::{self, Watch},
-    },
+    host::{Root, files::KUBERNETES_STAGING, lock::Lock, systemd},
     model::{
         memory,
         plan::{self, Desired, Facts, Plan},
@@ -38,6 +32,7 @@ use crate::{
 };
 
 mod candidacy;
+mod configuration;
 mod journal;
 mod pass;
 mod pod;
@@ -361,51 +356,6 @@ impl Irsad {
             (None, false) => {
                 let doubled = 1_u64 << (self.busy_passes - BRISK_PASSES).min(6);
                 Duration::from_secs(doubled).min(plan::CHECK_INTERVAL)
-            }
-        }
-    }
-
-    /// Watches what wakes the loop. Without it, passes come when they are due and no sooner.
-    fn watch(&self, config_files: &[PathBuf]) -> Option<Watch> {
-        let desired = &self.desired;
-        let mut files = vec![
-            desired.manifest.clone(),
-            desired.signing_key.clone(),
-            desired.verifying_keys.clone(),
-            self.world.settings.api_server.kubeconfig.clone(),
-        ];
-        files.extend(config_files.iter().cloned());
-        watch::watch(self.below_root(&files))
-            .map_err(|error| tracing::warn!("{error:#}; changes are seen within {} s", plan::CHECK_INTERVAL.as_secs()))
-            .ok()
-    }
-
-    fn below_root(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
-        paths.iter().filter_map(|path| self.world.root.locate(path).ok()).collect()
-    }
-
-    /// Takes the configuration as it is now; an invalid one changes nothing and is said.
-    async fn reload<F>(&mut self, load: impl Fn() -> F)
-    where
-        F: Future<Output = anyhow::Result<Settings>>,
-    {
-        self.closeness = Closeness::Full;
-        match load().await {
-            Err(error) => {
-                let complaint = format!("the configuration is not usable, the old one holds: {error:#}");
-                tracing::error!("{complaint}");
-                self.stale_settings = Some(complaint);
-            }
-            Ok(settings) => {
-                self.stale_settings = None;
-                if settings != self.world.settings {
-                    tracing::info!(issuer = %settings.issuer.url, "configuration loaded");
-                    if let Some(webhook) = &self.webhook {
-                        webhook.change(&settings, webhook.serves());
-                    }
-                    self.desired = settings.desired();
-                    self.world = self.world.with_settings(settings);
-                }
             }
         }
     }

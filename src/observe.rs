@@ -15,24 +15,18 @@ use crate::{
         machine,
     },
     model::{
-        discovery::DISCOVERY_PATH,
         file::Digest,
-        issuer::Audience,
         key::{PublicKey, SigningKey},
         kubeadm::KubeadmConfig,
-        location::Location,
         manifest::{LONGEST_MANIFEST_BYTES, Manifest},
         memory,
-        plan::{
-            ApiServer, BucketFacts, ClusterFacts, Desired, Evidence, Facts, FileMark, KeyringBucketFacts, NodeFacts,
-            ProbeToken, ProviderFacts, PublicDocument, StoredDocument, StoredKubeadmConfig,
-        },
+        plan::{ApiServer, Desired, Evidence, Facts, FileMark, NodeFacts, ProbeToken, StoredKubeadmConfig},
         probe::{Probe, sentence},
     },
-    store::Store as _,
-    world::{AnyStore, AwsClients, SLOW_INTERVAL, SlowFacts, World},
+    world::World,
 };
 
+mod cluster;
 mod control_plane;
 mod pods;
 mod restore;
@@ -56,7 +50,7 @@ pub enum Closeness {
 pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> Facts {
     world.look_again();
     let node = observe_node(world, desired, closeness).await;
-    let cluster = observe_cluster(world, desired, &node, closeness, now).await;
+    let cluster = cluster::observe_cluster(world, desired, &node, closeness, now).await;
     let shared = shared::observe_shared(world, &node, closeness).await;
     let webhook = webhook::observe_webhook(world, desired, &node, &shared, closeness).await;
     let pods = pods::observe_pods(world, &node, &shared, now).await;
@@ -303,102 +297,4 @@ fn seen(found: Result<Seen, NoAnswer>) -> ApiServer {
         issuer: Some(found.issuer),
         probe_token,
     })
-}
-
-async fn observe_cluster(
-    world: &mut World,
-    desired: &Desired,
-    node: &NodeFacts,
-    closeness: Closeness,
-    now: Timestamp,
-) -> ClusterFacts {
-    let slow = observe_slow(world, desired, closeness, now).await;
-    // Below a root whose API server nobody can ask there is no outsider either: the folder is all there is to see.
-    let has_outsider =
-        matches!(desired.store, Location::S3 { .. }) || node.api_server != ApiServer::None || world.root.is_host();
-    let store = world.documents().await;
-    // Side by side: each may take its whole time limit where the network is gone, and the watchdog waits for the sum.
-    let (stored_jwks, stored_discovery, public_jwks, public_discovery) = tokio::join!(
-        stored(&store, desired.store.key(&desired.jwks_path)),
-        stored(&store, desired.store.key(DISCOVERY_PATH)),
-        public(world, has_outsider, desired.jwks_uri()),
-        public(world, has_outsider, desired.issuer.document(DISCOVERY_PATH)),
-    );
-    ClusterFacts {
-        bucket: slow.bucket,
-        stored_discovery,
-        stored_jwks,
-        public_discovery,
-        public_jwks,
-        provider: slow.provider,
-    }
-}
-
-async fn stored(store: &Result<AnyStore, String>, key: String) -> Probe<StoredDocument> {
-    let store = match store {
-        Ok(store) => store,
-        Err(why) => return Probe::Unknown(why.clone()),
-    };
-    match store.get(&key).await {
-        Ok(None) => Probe::Absent,
-        Ok(Some(object)) => Probe::Present(StoredDocument { body: object.body, version: object.version.0 }),
-        Err(error) => Probe::Unknown(sentence(&error)),
-    }
-}
-
-async fn public(world: &World, has_outsider: bool, url: String) -> Option<Probe<PublicDocument>> {
-    if !has_outsider {
-        return None;
-    }
-    let found = world.public.get(&url).await;
-    Some(found.map(|found| PublicDocument { body: found.body, content_type: found.content_type, date: found.date }))
-}
-
-/// Bucket settings and provider: asked anew by a full look, and by an idle one when the last answer is old.
-async fn observe_slow(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> SlowFacts {
-    let has_keyring_bucket = world.settings.keyring_bucket().is_some();
-    if desired.bucket.is_none() && desired.provider.is_none() && !has_keyring_bucket {
-        return SlowFacts { bucket: None, provider: None, keyring_bucket: None };
-    }
-    let is_fresh = |at: &Timestamp| (0..SLOW_INTERVAL.as_secs() as i64).contains(&now.duration_since(*at).as_secs());
-    if closeness == Closeness::Idle
-        && let Some((at, facts)) = &world.slow
-        && is_fresh(at)
-    {
-        return facts.clone();
-    }
-    let facts = match world.aws().await {
-        Ok(clients) => ask_slow(&clients, desired).await,
-        Err(why) => SlowFacts {
-            bucket: desired.bucket.as_ref().map(|_| Probe::Unknown(why.clone())),
-            provider: desired.provider.as_ref().map(|_| Probe::Unknown(why.clone())),
-            keyring_bucket: has_keyring_bucket.then(|| Probe::Unknown(why.clone())),
-        },
-    };
-    world.slow = Some((now, facts.clone()));
-    facts
-}
-
-async fn ask_slow(clients: &AwsClients, desired: &Desired) -> SlowFacts {
-    let (bucket, provider, keyring_bucket) =
-        tokio::join!(ask_bucket(clients), ask_provider(clients, desired), ask_private_bucket(clients));
-    SlowFacts { bucket, provider, keyring_bucket }
-}
-
-async fn ask_bucket(clients: &AwsClients) -> Option<Probe<BucketFacts>> {
-    let found = clients.bucket.as_ref()?.observe().await;
-    Some(found.map(|found| BucketFacts { public_access_block: found.public_access_block, policy: found.policy }))
-}
-
-async fn ask_private_bucket(clients: &AwsClients) -> Option<Probe<KeyringBucketFacts>> {
-    Some(clients.keyring_bucket.as_ref()?.observe_private().await)
-}
-
-async fn ask_provider(clients: &AwsClients, desired: &Desired) -> Option<Probe<ProviderFacts>> {
-    let wanted = desired.provider.as_ref()?;
-    let found = clients.iam.observe(&clients.provider_arn).await;
-    Some(found.map(|found| ProviderFacts {
-        is_ours: wanted.tags.first().is_some_and(|(key, value)| found.tags.get(key) == Some(value)),
-        audiences: found.audiences.iter().filter_map(|text| text.parse::<Audience>().ok()).collect(),
-    }))
 }

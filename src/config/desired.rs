@@ -6,7 +6,6 @@ use super::{Access, FailurePolicy, Keys, Restart, Settings, WebhookMode};
 use crate::model::{
     location::{KeyringLocation, Location},
     plan::{Desired, DesiredBucket, DesiredKeyringBucket, DesiredProvider, KeyKeeping, RestartPolicy},
-    pod_identity::{ContainerCredentialsToken, PodIdentity},
     region::{Partition, Region},
     trust_policy,
     webhook::{self, DesiredWebhook, Mode, upstream::Upstream},
@@ -93,27 +92,14 @@ impl Settings {
                 FailurePolicy::Ignore => webhook::FailurePolicy::Ignore,
                 FailurePolicy::Fail => webhook::FailurePolicy::Fail,
             },
-            exempt_namespaces: Vec::new(),
+            exempt_namespaces: settings.exempt_namespaces.iter().map(ToString::to_string).collect(),
             upstream: Upstream {
-                image: "public.ecr.aws/eks/amazon-eks-pod-identity-webhook:v0.6.17".to_owned(),
-                namespace: "kube-system".to_owned(),
-                settings: PodIdentity {
-                    annotation_prefix: "eks.amazonaws.com".to_owned(),
-                    audience: "sts.amazonaws.com".to_owned(),
-                    mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".to_owned(),
-                    token_expiration_seconds: settings.token_expiration.as_secs().try_into().unwrap_or(i64::MAX),
-                    default_region: None,
-                    regional_sts: false,
-                    composition: None,
-                    container_credentials: ContainerCredentialsToken {
-                        audience: "pods.eks.amazonaws.com".to_owned(),
-                        mount_path: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount".to_owned(),
-                        volume_name: "eks-pod-identity-token".to_owned(),
-                        token_path: "eks-pod-identity-token".to_owned(),
-                        full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
-                    },
-                },
-                role_map_namespace: None,
+                image: settings.upstream.image.to_string(),
+                namespace: settings.upstream.namespace.to_string(),
+                replicas: settings.upstream.replicas,
+                lookup_grace: settings.lookup_grace_period,
+                settings: self.pod_identity(),
+                role_map_namespace: settings.config_map_namespace.as_ref().map(ToString::to_string),
             },
         }
     }

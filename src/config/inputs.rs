@@ -76,7 +76,7 @@ impl Reading {
 
         let provider = options::provider(root.section("provider"));
         let rotation = options::rotation(root.section("rotation"), &mut notices);
-        let webhook = webhook::webhook(root.section("webhook"), &rotation, &provider, &mut notices);
+        let webhook = webhook::webhook(root.section("webhook"), &rotation, &provider);
         let api_server = options::api_server(root.section("apiServer"), around, rotation.below_floors);
         let store: Option<Location> = root.section("issuer").text("store");
         let keyring_section = root.section("keyring");

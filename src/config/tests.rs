@@ -422,19 +422,16 @@ fn values_are_read_as_written() {
 }
 
 #[test]
-fn what_is_not_in_this_version_or_dangerous_is_said() {
+fn what_is_dangerous_is_said() {
     let text = format!(
-        "{SMALLEST}webhook: {{ mode: upstream }}\nrotation: {{ period: 1h, publishLead: 1s, tokenLifetime: 15s, belowFloors: true }}\n\
+        "{SMALLEST}rotation: {{ period: 1h, publishLead: 1s, tokenLifetime: 15s, belowFloors: true }}\n\
          apiServer: {{ evidenceTimeout: 20s }}\n"
     );
     let settings = one(&text);
     assert_eq!(settings.api_server.evidence_timeout, Duration::from_secs(20));
     assert_eq!(
         settings.notices,
-        [
-            "rotation.belowFloors is true: keys may leave before tokens do, valid tokens can be refused; only for tests",
-            "webhook.mode: upstream is not in this version; install amazon-eks-pod-identity-webhook yourself",
-        ]
+        ["rotation.belowFloors is true: keys may leave before tokens do, valid tokens can be refused; only for tests"]
     );
     assert_eq!(settings.webhook.token_expiration, Duration::from_secs(600));
 }

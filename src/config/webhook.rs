@@ -139,9 +139,8 @@ pub(super) fn webhook(
     section: Section<'_>,
     rotation: &RotationSettings,
     provider: &ProviderSettings,
-    notices: &mut Vec<String>,
 ) -> Option<WebhookSettings> {
-    let mode = mode(&section, notices);
+    let mode = mode(&section);
     let policies = [("Ignore", FailurePolicy::Ignore), ("Fail", FailurePolicy::Fail)];
     let failure_policy = section.one_of("failurePolicy", &policies).unwrap_or(FailurePolicy::Ignore);
     let (port, exempt_namespaces) = (port(&section), exempt_namespaces(&section));
@@ -176,16 +175,9 @@ pub(super) fn webhook(
     })
 }
 
-fn mode(section: &Section<'_>, notices: &mut Vec<String>) -> WebhookMode {
+fn mode(section: &Section<'_>) -> WebhookMode {
     let modes = [("builtIn", WebhookMode::BuiltIn), ("upstream", WebhookMode::Upstream), ("none", WebhookMode::None)];
-    let given = section.one_of("mode", &modes);
-    if let Some(WebhookMode::BuiltIn | WebhookMode::Upstream) = given {
-        let word = section.raw("mode").unwrap_or_default();
-        notices.push(format!(
-            "webhook.mode: {word} is not in this version; install amazon-eks-pod-identity-webhook yourself"
-        ));
-    }
-    given.unwrap_or(WebhookMode::BuiltIn)
+    section.one_of("mode", &modes).unwrap_or(WebhookMode::BuiltIn)
 }
 
 fn port(section: &Section<'_>) -> u16 {

@@ -12,7 +12,7 @@ use crate::{
         probe::Probe,
         webhook::upstream::{self, CURRENT, CURRENT_KEY, NEXT, NEXT_KEY, RENEW_AT},
     },
-    webhook::service_certificate,
+    webhook::certificate::self_signed,
     world::World,
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn make_certificate(
     replaces: Option<&str>,
 ) -> anyhow::Result<()> {
     let until = wanted.at.checked_add(LIFE).context("the clock cannot be right (nothing changed); set it")?;
-    let made = service_certificate::make(wanted.names, wanted.at, until)?;
+    let made = self_signed(wanted.names, "irsad upstream webhook", wanted.at, LIFE)?;
     let (certificate, key) = if wanted.is_next { (NEXT, NEXT_KEY) } else { (CURRENT, CURRENT_KEY) };
     let api = api(world)?;
     let Some(version) = replaces else {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Closeness, ask_private_bucket, read};
+use super::{Closeness, cluster::ask_private_bucket, read};
 use crate::{
     cluster::{ApiServer as Client, ControllerLease, LegacyToken, lease},
     config::Settings,

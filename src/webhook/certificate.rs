@@ -57,6 +57,43 @@ pub struct Certificate {
     not_after: Timestamp,
 }
 
+/// A certificate and its private key, PEM.
+pub struct SelfSigned {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key, PKCS#8.
+    pub private_key: String,
+}
+
+/// A new key (P-256) with a certificate that it signed itself, for these names and addresses and so long from now on.
+///
+/// # Errors
+/// A name is none, or the clock says a year that no certificate can name.
+pub fn self_signed(
+    names: &[String],
+    common_name: &str,
+    now: Timestamp,
+    life: SignedDuration,
+) -> Result<SelfSigned, CertificateError> {
+    let mut params = CertificateParams::new(names).map_err(CertificateError::Make)?;
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    params.distinguished_name = name;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let moment = |at: Result<Timestamp, jiff::Error>| {
+        let since_1970 = at.ok().and_then(|at| Duration::try_from(at.as_duration()).ok());
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let moment = since_1970.and_then(|since| epoch.checked_add(since.try_into().ok()?));
+        moment.ok_or(CertificateError::Clock(now))
+    };
+    params.not_before = moment(now.checked_sub(EARLIER))?;
+    params.not_after = moment(now.checked_add(life))?;
+    let key = KeyPair::generate().map_err(CertificateError::Make)?;
+    let certificate = params.self_signed(&key).map_err(CertificateError::Make)?;
+    Ok(SelfSigned { certificate: certificate.pem(), private_key: key.serialize_pem() })
+}
+
 impl fmt::Debug for Certificate {
     // The text holds the private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,23 +111,8 @@ impl Certificate {
     /// # Errors
     /// The clock says a year that no certificate can name.
     pub fn make(now: Timestamp) -> Result<Self, CertificateError> {
-        let mut params = CertificateParams::new(NAMES.map(str::to_owned)).map_err(CertificateError::Make)?;
-        let mut name = DistinguishedName::new();
-        name.push(DnType::CommonName, "irsad webhook");
-        params.distinguished_name = name;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // Beyond these years the date type of certificates does not go.
-        let seconds = |at: Result<Timestamp, jiff::Error>| {
-            let seconds = at.ok().and_then(|at| u64::try_from(at.as_second()).ok());
-            seconds.filter(|seconds| *seconds < 32_503_680_000).ok_or(CertificateError::Clock(now))
-        };
-        let epoch = rcgen::date_time_ymd(1970, 1, 1);
-        params.not_before = epoch + Duration::from_secs(seconds(now.checked_sub(EARLIER))?);
-        params.not_after = epoch + Duration::from_secs(seconds(now.checked_add(LIFE))?);
-        let key = KeyPair::generate().map_err(CertificateError::Make)?;
-        let certificate = params.self_signed(&key).map_err(CertificateError::Make)?;
-        Self::read(&format!("{}{}", certificate.pem(), key.serialize_pem()))
+        let made = self_signed(&NAMES.map(str::to_owned), "irsad webhook", now, LIFE)?;
+        Self::read(&format!("{}{}", made.certificate, made.private_key))
     }
 
     /// Reads what [`Certificate::text`] gave.
@@ -291,6 +313,35 @@ mod tests {
             assert_eq!(certificates.turn(registered.map(String::as_str), at(day)), expected, "day {day}");
         }
         assert_eq!(both.pems(), [old.pem(), next.pem()]);
+        Ok(())
+    }
+
+    #[test]
+    fn certificate_is_trusted_by_itself_for_its_names_and_its_time_only() -> Outcome {
+        use rustls::{
+            RootCertStore,
+            client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+            pki_types::{ServerName, UnixTime},
+        };
+        let now = Timestamp::from_second(1_800_000_000)?;
+        let made = self_signed(&["webhook.ns.svc".to_owned()], "webhook", now, SignedDuration::from_hours(24))?;
+        let certificate = CertificateDer::from_pem_slice(made.certificate.as_bytes())?;
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build()?;
+        for (name, hours, is_trusted) in [
+            ("webhook.ns.svc", 0, true),
+            ("webhook.ns.svc", 23, true),
+            ("webhook.ns.svc", 25, false),
+            ("webhook.ns.svc", -2, false),
+            ("other.ns.svc", 0, false),
+        ] {
+            let at = now.checked_add(SignedDuration::from_hours(hours))?;
+            let at = UnixTime::since_unix_epoch(Duration::from_secs(at.as_second().try_into()?));
+            let verified = verifier.verify_server_cert(&certificate, &[], &ServerName::try_from(name)?, &[], at);
+            assert_eq!(verified.is_ok(), is_trusted, "{name} after {hours} h");
+        }
         Ok(())
     }
 

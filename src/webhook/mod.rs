@@ -19,7 +19,6 @@ pub mod certificate;
 pub mod probe;
 mod reviewer;
 pub mod server;
-pub mod service_certificate;
 pub mod socket;
 
 pub use reviewer::{Mutation, Reviewer};

@@ -22,6 +22,7 @@ mod outsider;
 mod outsider_rules;
 mod quickstart;
 mod refusals;
+mod registration;
 mod requests;
 mod restore;
 mod sealing;

@@ -89,6 +89,8 @@ fn webhook_settings(mode: Mode) -> DesiredWebhook {
         upstream: Upstream {
             image: "registry.example.com/webhook:v0.6.17".to_owned(),
             namespace: "kube-system".to_owned(),
+            replicas: 2,
+            lookup_grace: Duration::from_secs(5),
             settings: PodIdentity {
                 annotation_prefix: "eks.amazonaws.com".to_owned(),
                 audience: "sts.amazonaws.com".to_owned(),

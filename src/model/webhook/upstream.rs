@@ -1,6 +1,8 @@
 //! amazon-eks-pod-identity-webhook as irsad deploys it: its objects, from the same settings as the built-in webhook. It does not know
 //! whether they are there.
 
+use std::time::Duration;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -45,6 +47,10 @@ pub struct Upstream {
     pub image: String,
     /// Where its objects lie.
     pub namespace: String,
+    /// How many of its pods run.
+    pub replicas: u8,
+    /// How long a pod waits for its service account where that is not known yet.
+    pub lookup_grace: Duration,
     /// How pods are changed. Container credentials are not among it: the program takes them from a file of its own node.
     pub settings: PodIdentity,
     /// Namespace of ConfigMap `pod-identity-webhook`, whose roles count where a service account has none; `None`: there is none.
@@ -162,7 +168,7 @@ impl Upstream {
 
     fn deployment(&self) -> ClusterObject {
         let spec = json!({
-            "replicas": 2,
+            "replicas": self.replicas,
             // One that has just started has not read every service account, and would let pods pass.
             "minReadySeconds": 10,
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 0, "maxSurge": 1 } },
@@ -239,7 +245,7 @@ impl Upstream {
             format!("--sts-regional-endpoint={}", settings.regional_sts),
             format!("--compose-role-arn={}", settings.composition.is_some()),
             // A service account that was made just before its pod is asked for, not passed over.
-            "--service-account-lookup-grace-period=1s".to_owned(),
+            format!("--service-account-lookup-grace-period={}s", self.lookup_grace.as_secs()),
             "--logtostderr".to_owned(),
         ];
         flags.extend(settings.default_region.iter().map(|region| format!("--aws-default-region={region}")));

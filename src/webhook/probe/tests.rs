@@ -1,4 +1,7 @@
-use std::{convert::Infallible, sync::Mutex};
+use std::{
+    convert::Infallible,
+    sync::{Mutex, PoisonError},
+};
 
 use hyper::{
     server::conn::{http1 as serve_http1, http2 as serve_http2},
@@ -26,7 +29,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(names: &[&str], protocols: &[&[u8]], status: u16, body: &'static str) -> Outcome<Self> {
+    async fn start(names: &[&str], protocols: &[&[u8]], status: StatusCode, body: &'static str) -> Outcome<Self> {
         let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let certificate = CertificateParams::new(names)?.self_signed(&key)?;
@@ -53,9 +56,9 @@ impl Server {
                     request.uri().path(),
                     kind.unwrap_or_default()
                 );
-                seen.lock().expect("a lock").push(said);
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(said);
                 let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
-                *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+                *response.status_mut() = status;
                 async { Ok::<_, Infallible>(response) }
             });
             let stream = TokioIo::new(stream);
@@ -70,7 +73,7 @@ impl Server {
     }
 
     fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("a lock").clone()
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -79,8 +82,8 @@ async fn webhook_is_called_as_the_api_server_calls_it() -> Outcome {
     for (protocols, version) in
         [(&[b"h2".as_slice(), b"http/1.1"] as &[&[u8]], "HTTP/2.0"), (&[b"http/1.1"], "HTTP/1.1")]
     {
-        let server = Server::start(&["127.0.0.1"], protocols, 200, "answer").await?;
-        let others = Server::start(&["127.0.0.1"], protocols, 200, "").await?.certificate;
+        let server = Server::start(&["127.0.0.1"], protocols, StatusCode::OK, "answer").await?;
+        let others = Server::start(&["127.0.0.1"], protocols, StatusCode::OK, "").await?.certificate;
         let bundle = format!("{others}{}", server.certificate);
         assert_eq!(call(&server.url, &bundle, b"{}".to_vec()).await?, b"answer");
         assert_eq!(server.asked(), [format!("{version} POST /mutate application/json")]);
@@ -95,8 +98,8 @@ async fn each_way_in_which_a_call_fails_is_told_with_its_cure() -> Outcome {
         Err(error) => crate::model::probe::sentence(&error),
     };
     let protocols: &[&[u8]] = &[b"h2"];
-    let other = Server::start(&["127.0.0.1"], protocols, 200, "").await?;
-    let server = Server::start(&["127.0.0.1"], protocols, 200, "").await?;
+    let other = Server::start(&["127.0.0.1"], protocols, StatusCode::OK, "").await?;
+    let server = Server::start(&["127.0.0.1"], protocols, StatusCode::OK, "").await?;
     let said = told(call(&server.url, &other.certificate, Vec::new()).await);
     let expected = format!(
         "the certificate at {} is not one that the registered caBundle trusts; the leader adds it once this node has reported it: invalid \
@@ -106,11 +109,11 @@ async fn each_way_in_which_a_call_fails_is_told_with_its_cure() -> Outcome {
     assert!(said.starts_with(&expected), "{said}");
     assert_eq!(server.asked(), [""; 0]);
 
-    let server = Server::start(&["example.com"], protocols, 200, "").await?;
+    let server = Server::start(&["example.com"], protocols, StatusCode::OK, "").await?;
     let said = told(call(&server.url, &server.certificate, Vec::new()).await);
     assert!(said.contains("certificate not valid for name"), "{said}");
 
-    let server = Server::start(&["127.0.0.1"], protocols, 503, "not\nready").await?;
+    let server = Server::start(&["127.0.0.1"], protocols, StatusCode::SERVICE_UNAVAILABLE, "not\nready").await?;
     let said = told(call(&server.url, &server.certificate, Vec::new()).await);
     assert_eq!(said, format!("{} answered 503 Service Unavailable: not ready", server.url));
 
