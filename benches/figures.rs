@@ -10,6 +10,8 @@ mod real {
     pub mod irsad;
     pub mod kubernetes;
 }
+#[path = "figures/webhook.rs"]
+mod webhook;
 
 mod figure;
 
@@ -51,6 +53,10 @@ fn main() -> Result {
     quickstart.set(WATCHDOG.0, WATCHDOG.1);
     let with_folder = start_times(&quickstart)?;
     figures.push(goal("start until READY, documents in a folder", with_folder, "≤ 100 ms"));
+    match webhook::figures() {
+        Ok(more) => figures.extend(more),
+        Err(error) => figures.push(Figure::plain("webhook", format!("not measured: {error}"))),
+    }
     match on_a_live_node() {
         Ok(more) => figures.extend(more),
         Err(error) => figures.push(Figure::plain("on a live node", format!("not measured: {error}"))),

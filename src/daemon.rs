@@ -138,16 +138,12 @@ impl Irsad {
         if let Some(candidacy) = &self.candidacy {
             self.world.leadership = candidacy.leadership();
         }
-        if let Some(webhook) = &self.webhook {
+        if let Some(webhook) = &mut self.webhook {
             self.world.webhook = webhook.told();
         }
         let facts = observe(&mut self.world, &self.desired, self.closeness, now).await;
         if let Some(webhook) = &self.webhook {
-            webhook.tell_registered(facts.webhook.trusted().as_deref());
-            // Known again or as before: a server is not taken from API servers that may still be told to call it.
-            if let Some(is_called) = facts.webhook.must_serve(self.desired.webhook.mode) {
-                webhook.change(&self.world.settings, is_called);
-            }
+            webhook.hear(&self.world.settings, &facts.webhook, self.desired.webhook.mode);
         }
         let plan = plan::plan(&self.desired, &facts, now);
         (facts, plan)
@@ -299,10 +295,10 @@ impl Irsad {
         let mut next = self.first_pass(&mut stop).await;
         while let Some(pass) = next {
             let pause = self.pause(&pass);
-            let candidacy = self.candidacy.as_mut();
-            match wait(pause, &mut stop, &mut reload, files.as_mut(), candidacy).await? {
+            let (candidacy, webhook) = (self.candidacy.as_mut(), self.webhook.as_mut());
+            match wait(pause, &mut stop, &mut reload, files.as_mut(), candidacy, webhook).await? {
                 Woken::Stop => break,
-                Woken::Time => {}
+                Woken::Time | Woken::Webhook => {}
                 Woken::News => self.closeness = Closeness::Full,
                 Woken::Reload => {
                     self.reload(&load).await;
@@ -318,10 +314,9 @@ impl Irsad {
             }
             next = self.pass(&mut stop).await;
         }
-        if let Some(webhook) = self.webhook.take() {
-            webhook.end().await;
-        }
-        self.stand_down().await;
+        // Side by side: systemd waits for the sum of all that is done one after the other.
+        let webhook = self.webhook.take();
+        tokio::join!(webhook::end(webhook), self.stand_down());
         systemd::stopping("stopped; kube-apiserver and the published documents stay as they are");
         tracing::info!("stopped; kube-apiserver and the published documents stay as they are");
         Ok(())

@@ -12,16 +12,16 @@ use super::{
 use crate::model::{
     missed_pods::KnownAccount,
     pod::{
-        CONTAINER_CREDENTIALS, Container, Controller, MIRROR_ANNOTATION, Mount, OPT_OUT_LABEL, Pod, PodName,
-        TokenVolume, WEB_IDENTITY,
+        CONTAINER_CREDENTIALS, Container, Controller, MIRROR_ANNOTATION, Mount, Pod, PodName, TokenVolume, WEB_IDENTITY,
     },
     pod_check::Labels,
     pod_identity::Account,
     probe::Probe,
+    webhook::OPT_OUT_LABEL,
 };
 
-/// Objects of one page. The list is read from etcd page by page: with `resourceVersion=0` kube-apiserver answers with all of them at
-/// once, whatever the limit (kubernetes/kubernetes `staging/src/k8s.io/apiserver/pkg/storage/cacher/delegator.go`).
+/// Objects of one page. Never with `resourceVersion=0`: kube-apiserver then answers with all of them at once, whatever the limit
+/// (kubernetes/kubernetes `staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go`, `computeListLimit`).
 const PAGE: usize = 500;
 /// Most pages of one list: a cluster has at most 150,000 pods (Kubernetes documentation, "Considerations for large clusters").
 const MOST_PAGES: usize = 400;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use crate::model::{
     issuer::Audience,
-    pod_identity::{Composition, ContainerCredentialsToken, PodIdentity},
+    pod_identity::{Composition, ContainerCredentialsToken, PodIdentity, WEB_IDENTITY_VOLUME},
     region::{AccountId, Region},
 };
 
@@ -19,8 +19,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 const SHORTEST_TOKEN: Duration = Duration::from_secs(600);
 /// How long an API server waits for the webhook.
 const LONGEST_GRACE: Duration = Duration::from_secs(10);
-/// Volume of the tokens for roles; those for container credentials need another one.
-const WEB_IDENTITY_VOLUME: &str = "aws-iam-token";
 
 /// `webhook`
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::Candidacy;
+use super::{Candidacy, webhook::Webhook};
 use crate::host::{
     systemd,
     watch::{Changed, Watch},
@@ -47,15 +47,24 @@ pub(super) enum Woken {
     News,
     /// Watched files.
     Files(Changed),
+    /// The webhook says something else of itself.
+    Webhook,
 }
 
-/// Waits for time, a signal, a changed file or news, and tells the watchdog meanwhile that the loop is alive.
+/// The next thing that the webhook says of itself; its end is an error.
+async fn next_word(webhook: Option<&mut Webhook>) -> anyhow::Result<()> {
+    let Some(webhook) = webhook else { return std::future::pending().await };
+    webhook.state.changed().await.context("the webhook's thread is gone")
+}
+
+/// Waits for time, a signal, a changed file, news or the webhook, and tells the watchdog meanwhile that the loop is alive.
 pub(super) async fn wait(
     longest: Duration,
     stop: &mut flag::Receiver<bool>,
     reload: &mut Signal,
     mut files: Option<&mut Watch>,
     mut candidacy: Option<&mut Candidacy>,
+    mut webhook: Option<&mut Webhook>,
 ) -> anyhow::Result<Woken> {
     let until = Instant::now() + longest;
     loop {
@@ -71,6 +80,7 @@ pub(super) async fn wait(
             }
             changed = next_change(files.as_deref_mut()) => return changed.map(Woken::Files),
             () = next_news(candidacy.as_deref_mut()) => return Ok(Woken::News),
+            changed = next_word(webhook.as_deref_mut()) => return changed.map(|()| Woken::Webhook),
             () = sleep_until(alive_again) => {
                 if Instant::now() >= until {
                     return Ok(Woken::Time);

@@ -4,6 +4,19 @@
 //! webhook shares no state with the loop but what it is told ([`Order`]) and what it tells ([`State`]), and has its own connection to
 //! the API server.
 
+// As in `crate::webhook`: a panic in this thread would end the whole daemon.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 mod certificates;
 mod follow;
 mod round;
@@ -16,7 +29,12 @@ use tokio::{sync::watch as flag, time::timeout};
 use crate::{
     config::{Settings, WebhookMode},
     host::Root,
-    model::{pod_identity::PodIdentity, probe::Probe, webhook::WebhookState},
+    model::{
+        plan::WebhookFacts,
+        pod_identity::PodIdentity,
+        probe::Probe,
+        webhook::{Mode, WebhookState},
+    },
     webhook::State,
 };
 
@@ -106,8 +124,8 @@ impl Webhook {
     }
 
     /// What it last said of itself; Absent where it is not to serve.
-    pub fn told(&self) -> Probe<WebhookState> {
-        let State { ready, certificates } = self.state.borrow().clone();
+    pub fn told(&mut self) -> Probe<WebhookState> {
+        let State { ready, certificates } = self.state.borrow_and_update().clone();
         let order = self.order.borrow();
         match (&order.serve, ready) {
             (Some((place, _)), Some(ready)) => {
@@ -117,22 +135,32 @@ impl Webhook {
         }
     }
 
+    /// Goes by what a look has found of the registration. Where that is not known it serves on, or not, as before: no server is taken
+    /// from API servers that may still be told to call it.
+    pub fn hear(&self, settings: &Settings, found: &WebhookFacts, mode: Mode) {
+        self.tell_registered(found.trusted().as_deref());
+        if let Some(is_called) = found.must_serve(mode) {
+            self.change(settings, is_called);
+        }
+    }
+
     /// Tells the `caBundle` that is registered now, `None` where there is none or it is not known.
-    pub fn tell_registered(&self, bundle: Option<&str>) {
+    fn tell_registered(&self, bundle: Option<&str>) {
         self.order.send_if_modified(|order| {
             let is_new = order.registered.as_deref() != bundle;
             order.registered = bundle.map(str::to_owned);
             is_new
         });
     }
+}
 
-    /// Stops accepting, finishes what is under way, and closes the socket.
-    pub async fn end(mut self) {
-        self.order.send_modify(|order| order.ends = true);
-        // An error is the end of the thread.
-        if timeout(END_LIMIT, self.gone.wait_for(|()| false)).await.is_err() {
-            tracing::warn!("the webhook did not end within {END_LIMIT:?}");
-        }
+/// Stops accepting, finishes what is under way, and closes the socket.
+pub(super) async fn end(webhook: Option<Webhook>) {
+    let Some(mut webhook) = webhook else { return };
+    webhook.order.send_modify(|order| order.ends = true);
+    // An error is the end of the thread.
+    if timeout(END_LIMIT, webhook.gone.wait_for(|()| false)).await.is_err() {
+        tracing::warn!("the webhook did not end within {END_LIMIT:?}");
     }
 }
 

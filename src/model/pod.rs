@@ -17,8 +17,6 @@ pub const CONTAINER_CREDENTIALS: [&str; 2] =
 pub const ROLE_ARN: &str = "AWS_ROLE_ARN";
 /// File with the token for it.
 pub const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
-/// Label by which a pod stays out of the webhook, whatever its value.
-pub const OPT_OUT_LABEL: &str = "eks.amazonaws.com/skip-pod-identity-webhook";
 /// Annotation of kubelet's own copies of static Pods (kubernetes/kubernetes `pkg/apis/core/annotation_key_constants.go`).
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
@@ -75,7 +73,7 @@ pub struct Pod {
     pub has_ended: bool,
     /// kubelet's copy of a static Pod.
     pub is_mirror: bool,
-    /// It has [`OPT_OUT_LABEL`].
+    /// It has the label [`OPT_OUT_LABEL`](super::webhook::OPT_OUT_LABEL).
     pub opted_out: bool,
     /// Annotation `skip-containers`, as it is written.
     pub skip_containers: Option<String>,

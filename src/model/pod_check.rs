@@ -7,10 +7,11 @@ use super::{
     checks::{Check, Outcome},
     issuer::IssuerUrl,
     missed_pods::{Sources, Standing},
-    pod::{Container, OPT_OUT_LABEL, Pod, PodName, ROLE_ARN, TOKEN_FILE, TokenVolume, WEB_IDENTITY},
+    pod::{Container, Pod, PodName, ROLE_ARN, TOKEN_FILE, TokenVolume, WEB_IDENTITY},
     pod_identity::{Account, Intent, Method},
     probe::Probe,
     region::AccountId,
+    webhook::OPT_OUT_LABEL,
 };
 
 pub use registration::{Labels, Registration, Selector, exempt_namespaces};

@@ -20,13 +20,16 @@ pub use container_credentials::{ContainerCredentials, ContainerCredentialsError}
 pub use review::{Review, ReviewError};
 pub use role_map::{RoleMap, RoleMapError};
 
-use grant::{Question, WEB_IDENTITY_VOLUME};
+use grant::Question;
 use warnings::Warnings;
 
 use super::region::{AccountId, Partition};
 
 /// Shortest token that kube-apiserver grants, in seconds (`ValidateTokenRequest`); lower values are raised to it.
 pub const SHORTEST_TOKEN_SECONDS: i64 = 600;
+
+/// Name of the token's volume where the token is for a role. It cannot be chosen.
+pub const WEB_IDENTITY_VOLUME: &str = "aws-iam-token";
 
 /// How pods are changed: the flags of the AWS program.
 #[derive(Debug, Clone, PartialEq, Eq)]

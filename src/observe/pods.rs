@@ -4,12 +4,14 @@ use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
+use super::LARGEST_FILE_BYTES;
 use crate::{
     aws::Reason,
-    cluster::{ApiServer as Client, LabelledPod, NoAnswer},
+    cluster::{ApiServer as Client, LabelledPod},
     config::Settings,
+    host::Root,
     model::{
-        missed_pods::{KnownAccount, MissedPods, Sources},
+        missed_pods::{KnownAccount, Sources},
         plan::{ApiServer, CHECK_INTERVAL, Facts, NodeFacts, PodsFacts, Shared},
         pod::PodName,
         pod_check::{Labels, PodLook, Registration, RoleArn, TrustPolicy, exempt_namespaces},
@@ -20,6 +22,8 @@ use crate::{
     world::{SLOW_INTERVAL, World},
 };
 
+/// ConfigMap with roles, its name as in the AWS program.
+const ROLE_MAP: &str = "pod-identity-webhook";
 /// Longest time for the whole list, page by page: the watchdog waits for the pass.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -44,8 +48,8 @@ pub(super) async fn observe_pods(
             return Some(found.clone());
         }
     }
-    let found = match tokio::time::timeout(LIST_LIMIT, look(&client, &world.settings, now)).await {
-        Ok(found) => found.map_or_else(|error| Probe::Unknown(error.reason()), Probe::Present),
+    let found = match tokio::time::timeout(LIST_LIMIT, look(&client, &world.root, &world.settings, now)).await {
+        Ok(found) => found.map_or_else(Probe::Unknown, Probe::Present),
         Err(_) => Probe::Unknown(format!("their list did not come within {LIST_LIMIT:?}")),
     };
     world.pods = Some((now, found.clone()));
@@ -60,21 +64,22 @@ fn asked(world: &World, node: &NodeFacts) -> Option<Client> {
     }
 }
 
-async fn look(client: &Client, settings: &Settings, now: Timestamp) -> Result<PodsFacts, NoAnswer> {
-    let registrations = client.registrations().await;
-    let mut sources = sources(settings, &registrations);
+async fn look(client: &Client, root: &Root, settings: &Settings, now: Timestamp) -> Result<PodsFacts, String> {
+    let mut sources = sources(settings, &client.registrations().await);
+    add_other_sources(client, root, settings, &mut sources).await?;
     let prefix = sources.settings.annotation_prefix.clone();
-    client.each_account(&prefix, |name, account| drop(sources.accounts.insert(name, account))).await?;
+    let accounts = client.each_account(&prefix, |name, account| drop(sources.accounts.insert(name, account))).await;
+    accounts.map_err(|error| error.reason())?;
     let mut facts = PodsFacts { looked_at: now, ..PodsFacts::default() };
     if sources.name_nobody() {
         return Ok(facts);
     }
-    let mut missed = MissedPods::default();
-    client.each_pod(&prefix, |pod| missed.add(&pod, sources.standing(&pod))).await?;
-    if missed.count > 0 {
+    let pods = client.each_pod(&prefix, |pod| facts.missed.add(&pod, sources.standing(&pod))).await;
+    pods.map_err(|error| error.reason())?;
+    if facts.missed.count > 0 {
+        // Without an answer the Events are written again, which changes nothing.
         facts.told = client.told_of_missed().await.present().cloned().unwrap_or_default();
     }
-    facts.missed = missed;
     Ok(facts)
 }
 
@@ -94,6 +99,28 @@ fn sources(settings: &Settings, registrations: &Probe<Vec<Registration>>) -> Sou
             }
         },
     }
+}
+
+/// Roles and container credentials that stand elsewhere than in annotations. What cannot be understood gives none: the webhook says so.
+async fn add_other_sources(
+    client: &Client,
+    root: &Root,
+    settings: &Settings,
+    sources: &mut Sources,
+) -> Result<(), String> {
+    if let Some(namespace) = &settings.webhook.config_map_namespace {
+        match client.config_map_entry(namespace.as_str(), ROLE_MAP, "config").await {
+            Probe::Present(text) => sources.fallback = RoleMap::parse(&text).unwrap_or_default(),
+            Probe::Absent => {}
+            Probe::Unknown(why) => return Err(why),
+        }
+    }
+    if let Some(file) = &settings.webhook.container_credentials.file {
+        let found = root.read_through_links(file, LARGEST_FILE_BYTES).map_err(|error| sentence(&error))?;
+        let found = found.map(|found| ContainerCredentials::parse(&found.bytes).unwrap_or_default());
+        sources.credentials = found.unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// One pod with everything that its credentials hang on, after `facts` were observed.
@@ -123,16 +150,19 @@ pub async fn look_at_pod(world: &mut World, facts: &Facts, name: &PodName) -> Po
         trust_policy: TrustPolicy::NotAsked("there is no role to ask about".to_owned()),
     };
     if let Some(client) = client {
-        ask_cluster(&client, settings, &mut look).await;
+        ask_cluster(&client, &world.root, settings, &mut look).await;
         ask_aws(world, &mut look).await;
     }
     look
 }
 
-async fn ask_cluster(client: &Client, settings: &Settings, look: &mut PodLook) {
+async fn ask_cluster(client: &Client, root: &Root, settings: &Settings, look: &mut PodLook) {
     let PodName { namespace, .. } = look.name.clone();
     look.registrations = client.registrations().await;
     look.sources = sources(settings, &look.registrations);
+    if let Err(why) = add_other_sources(client, root, settings, &mut look.sources).await {
+        return look.pod = Probe::Unknown(why);
+    }
     let prefix = look.sources.settings.annotation_prefix.clone();
     let LabelledPod { pod, labels } = match client.pod(&look.name, &prefix).await {
         Probe::Present(found) => found,

@@ -25,6 +25,8 @@ use x509_cert::der::Decode as _;
 
 /// Life of a certificate, from its making on.
 pub const LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// So long before its end the next one is made: after two thirds of its life.
+const RENEWAL: SignedDuration = SignedDuration::from_hours(10 * 24);
 /// A certificate is valid from so long before it was made, for clients whose clock is behind.
 pub const EARLIER: SignedDuration = SignedDuration::from_hours(1);
 /// What clients may call the server.
@@ -168,7 +170,7 @@ impl Certificate {
 
     /// Two thirds of its life are over, or the clock says that it has not begun.
     fn is_due(&self, now: Timestamp) -> bool {
-        let due = self.not_after.checked_sub(LIFE / 3).unwrap_or(self.not_after);
+        let due = self.not_after.checked_sub(RENEWAL).unwrap_or(self.not_after);
         !(self.not_before..due).contains(&now)
     }
 

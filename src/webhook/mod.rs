@@ -4,15 +4,17 @@
 //! ask for a service account.
 
 // A panic ends the whole daemon, and with it every answer that is under way: nothing in here may cause one.
-#![warn(
-    clippy::arithmetic_side_effects,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unreachable
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
 )]
-#![cfg_attr(test, expect(clippy::panic, clippy::arithmetic_side_effects, reason = "tests may"))]
 
 pub mod accounts;
 pub mod certificate;

@@ -63,6 +63,8 @@ pub struct Limits {
     pub body: Duration,
     /// A connection without a request for so long is closed. Longer than the 90 s after which Kubernetes' own clients do so.
     pub idle: Duration,
+    /// How often an HTTP/2 client is asked whether it is there, and how long it may take to say so.
+    pub ping: Duration,
     /// Time for what is under way when the server stops.
     pub drain: Duration,
 }
@@ -78,6 +80,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
             idle: Duration::from_secs(120),
+            ping: Duration::from_secs(30),
             drain: Duration::from_secs(10),
         }
     }
@@ -167,8 +170,8 @@ async fn by_http2(stream: TlsStream<TcpStream>, shared: Arc<Shared>, activity: A
         .max_concurrent_streams(shared.limits.streams)
         .max_header_list_size(LONGEST_HEAD_BYTES)
         .max_send_buf_size(1 << 20)
-        .keep_alive_interval(shared.limits.idle / 4)
-        .keep_alive_timeout(shared.limits.idle / 4);
+        .keep_alive_interval(shared.limits.ping)
+        .keep_alive_timeout(shared.limits.ping);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     let mut end = pin!(end(&shared, &activity));
     tokio::select! {
@@ -278,11 +281,13 @@ fn is_readable(query: &str) -> bool {
     !query.contains(';') && query.split('%').skip(1).all(is_byte)
 }
 
-/// How long the API server waits, which it says as `timeout=10s`.
+/// Half of the time that the API server waits, which it says as `timeout=10s`.
 fn patience(query: Option<&str>) -> Duration {
     let said = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("timeout=")?.strip_suffix('s'));
     let seconds = said.and_then(|seconds| seconds.parse().ok()).filter(|seconds| *seconds > 0);
-    seconds.map_or(DEFAULT_PATIENCE, Duration::from_secs).min(LONGEST_PATIENCE)
+    let whole = seconds.map_or(DEFAULT_PATIENCE, Duration::from_secs).min(LONGEST_PATIENCE);
+    // Half of it is left for the way back, and for the API server to ask again.
+    whole.checked_div(2).unwrap_or(whole)
 }
 
 async fn review(head: &Parts, body: Incoming, shared: &Shared) -> Reply {
@@ -290,8 +295,7 @@ async fn review(head: &Parts, body: Incoming, shared: &Shared) -> Reply {
     let patience = patience(head.uri.query());
     let until = now.checked_add(shared.limits.body).unwrap_or(now);
     match timeout_at(until, read(body, shared)).await {
-        // Half of it is left for the way back, and for the API server to ask again.
-        Ok(Ok((body, _room))) => shared.reviewer.review(body, patience / 2).await,
+        Ok(Ok((body, _room))) => shared.reviewer.review(body, patience).await,
         Ok(Err(reply)) => reply,
         Err(_) => {
             let why = format!("the body did not come within {:?}", shared.limits.body);

@@ -264,7 +264,10 @@ impl Node {
 /// Ports that nothing listens on, below the range from which the kernel gives ports to clients.
 ///
 /// The API server must find its port free again after each restart, so a port of that range would not do.
-fn free_ports() -> Result<[u16; 3]> {
+///
+/// # Errors
+/// When there are not so many.
+pub fn free_ports() -> Result<[u16; 3]> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let range = 20_000_u32..32_000;
     let mut found = Vec::new();

@@ -1,6 +1,10 @@
 //! The pod-identity webhook at a live kube-apiserver: what irsad keeps there, and what becomes of it when somebody changes it.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use irsad::{
     cluster::ApiServer,
@@ -17,9 +21,10 @@ use irsad::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::{
-    irsad::Result,
+    irsad::{Machine, PATIENCE, Result},
     kubernetes::{Node, PROGRAMS, programs},
 };
 
@@ -166,5 +171,94 @@ async fn registration_that_somebody_has_changed_at_a_live_api_server_becomes_the
     let refused = stale.err().map(|error| error.reason()).unwrap_or_default();
     assert!(refused.contains("answered 422") && refused.contains("metadata.uid"), "{refused}");
     assert_eq!(built_in_place(), *wanted.place());
+    Ok(())
+}
+
+/// irsad with its webhook on a live node.
+struct Daemon {
+    node: Node,
+    machine: Machine,
+}
+
+impl Daemon {
+    fn write(machine: &Machine, mode: &str, port: u16) -> Result {
+        let configuration = format!(
+            "version: 1\ncluster: webhook\nissuer: {{ store: \"file:///srv/oidc\", url: https://oidc.example.com }}\n\
+             provider: {{ manage: false }}\napiServer: {{ restart: never }}\nwebhook: {{ mode: {mode}, port: {port} }}\n"
+        );
+        machine.write("/etc/irsad/irsad.yaml", &configuration)
+    }
+
+    /// Waits until `is_so`, given the registration where there is one and what `irsad status` says of the webhook.
+    async fn until(&self, what: &str, is_so: impl Fn(Option<&Value>, &str) -> bool) -> Result {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let report = self.machine.read("/run/irsad/status.json").unwrap_or_default();
+            let report: Value = serde_json::from_str(&report).unwrap_or_default();
+            if is_so(self.registration().await?.as_ref(), report["webhook"]["summary"].as_str().unwrap_or_default()) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Err(format!("waited in vain for {what}\n{}", self.machine.run(&["status"])?.stdout).into())
+    }
+
+    async fn registration(&self) -> Result<Option<Value>> {
+        let get = ["get", "mutatingwebhookconfiguration", "irsad-pod-identity", "--ignore-not-found", "-o", "json"];
+        let text = self.node.kubectl(&get).await?;
+        Ok(if text.trim().is_empty() { None } else { Some(serde_json::from_str(&text)?) })
+    }
+
+    /// Volumes that a new pod of service account `app` would have.
+    async fn volumes_of_a_pod(&self) -> Result<String> {
+        let overrides = json!({ "spec": { "serviceAccountName": "app", "automountServiceAccountToken": false } });
+        let run =
+            ["run", "probe", "--image", "registry.example.com/app", "--dry-run=server", "-o", "json", "--overrides"];
+        let pod: Value =
+            serde_json::from_str(&self.node.kubectl(&[&run[..], &[&overrides.to_string()]].concat()).await?)?;
+        Ok(pod["spec"]["volumes"].to_string())
+    }
+}
+
+#[tokio::test]
+async fn webhook_is_registered_by_the_daemon_tried_by_it_mended_and_taken_back() -> Result {
+    if programs().is_none() {
+        crate::missing("kube-apiserver", &format!("{PROGRAMS} is not set"));
+        return Ok(());
+    }
+    let node = Node::start().await?;
+    let machine = Machine::at(&node.root());
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    Daemon::write(&machine, "builtIn", port)?;
+    let daemon = Daemon { node, machine };
+    for arguments in [
+        &["create", "serviceaccount", "app"][..],
+        &["annotate", "serviceaccount", "app", "eks.amazonaws.com/role-arn=arn:aws:iam::111122223333:role/app"],
+    ] {
+        daemon.node.kubectl(arguments).await?;
+    }
+    let process = daemon.machine.daemon(&[])?;
+    let serves = format!("built in, serves on 127.0.0.1:{port}, registered, answers");
+    daemon.until("a webhook that answers", |registration, summary| registration.is_some() && summary == serves).await?;
+    assert!(daemon.volumes_of_a_pod().await?.contains("aws-iam-token"));
+    let said = daemon.machine.run(&["verify"])?.stdout;
+    for statement in [
+        "ok       the pod-identity webhook is registered",
+        "ok       this node's kube-apiserver can call it",
+        "ok       there is one beside every kube-apiserver",
+    ] {
+        assert!(said.contains(statement), "{statement}: {said}");
+    }
+
+    daemon.node.kubectl(&["delete", "mutatingwebhookconfiguration", "irsad-pod-identity"]).await?;
+    process.signal("HUP")?;
+    daemon
+        .until("a registration that is back", |registration, summary| registration.is_some() && summary == serves)
+        .await?;
+
+    Daemon::write(&daemon.machine, "none", port)?;
+    process.signal("HUP")?;
+    daemon.until("no registration", |registration, summary| registration.is_none() && summary.is_empty()).await?;
+    assert_eq!(daemon.volumes_of_a_pod().await?, "null");
     Ok(())
 }

@@ -270,4 +270,4 @@ fn read_credentials(root: &Root, path: &Path) -> Result<ContainerCredentials, St
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

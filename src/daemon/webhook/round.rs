@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Pause before what could not be had is tried again: a port, a file.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(2);
 /// How often it is looked whether a certificate is due, and after a failure tried again.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -257,5 +257,70 @@ impl Round<'_> {
         };
         self.parts.set(Part::Socket, Ok(()));
         server::serve(listener, shown.server_config(), Arc::clone(reviewer), Limits::default(), stopped).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpStream, path::Path};
+
+    use super::{super::follow::tests::Node, *};
+    use crate::cluster::fake::Outcome;
+
+    /// Waits until the webhook says this of itself.
+    async fn says(states: &mut flag::Receiver<State>, ready: &Result<(), String>) -> Outcome<State> {
+        let said = timeout(Duration::from_secs(30), states.wait_for(|state| state.ready.as_ref() == Some(ready)));
+        Ok(said.await.map_err(|_| format!("never said {ready:?}"))??.clone())
+    }
+
+    #[tokio::test]
+    async fn webhook_says_what_keeps_it_from_answering_and_moves_to_another_port_when_told() -> Outcome<()> {
+        let node = Node::quiet().await?;
+        let taken = TcpListener::bind("127.0.0.1:0")?;
+        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let serve = |port| {
+            let manner = Manner { settings: super::super::follow::tests::settings(), grace: Duration::from_secs(5) };
+            let place = Place {
+                port,
+                manifest: Path::new("/manifest.yaml").to_owned(),
+                kubeconfig: Path::new("/admin.conf").to_owned(),
+                annotation_prefix: manner.settings.annotation_prefix.clone(),
+                role_map: None,
+                credentials: None,
+            };
+            Some((place, manner))
+        };
+        let port = taken.local_addr()?.port();
+        let (order, orders) = flag::channel(Order { serve: serve(port), ..Order::default() });
+        let (states, mut state) = flag::channel(State::default());
+        let script = async {
+            let sentence = format!(
+                "port {port} on 127.0.0.1 is taken by another program, so the webhook cannot be reached; `ss -ltnp sport = \
+                 :{port}` names it, stop it or set webhook.port"
+            );
+            says(&mut state, &Err(sentence)).await?;
+            drop(taken);
+            let first = says(&mut state, &Ok(())).await?;
+            assert!(first.certificates.len() == 1 && TcpStream::connect(("127.0.0.1", port)).is_ok());
+            order.send_modify(|order| order.serve = serve(free));
+            while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let second = says(&mut state, &Ok(())).await?;
+            assert!(TcpStream::connect(("127.0.0.1", free)).is_ok());
+            assert_eq!(second.certificates, first.certificates);
+            order.send_modify(|order| order.serve = None);
+            state.wait_for(|state| *state == State::default()).await?;
+            order.send_modify(|order| order.ends = true);
+            std::future::pending::<Outcome<()>>().await
+        };
+        let root = Root::new(node.folder())?;
+        let ended = timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                () = keep(root, None, orders, states) => Outcome::Ok(()),
+                failed = script => failed,
+            }
+        });
+        ended.await?
     }
 }

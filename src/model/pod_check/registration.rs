@@ -133,7 +133,7 @@ mod tests {
             failure_policy: "Fail".to_owned(),
         };
         let [both, one] = [registration(&["kube-system", "ci"]), registration(&["ci", "test"])];
-        assert_eq!(exempt_namespaces(&[both.clone()]), ["kube-system", "ci"]);
+        assert_eq!(exempt_namespaces(std::slice::from_ref(&both)), ["kube-system", "ci"]);
         assert_eq!(exempt_namespaces(&[both, one]), ["ci"]);
         assert_eq!(exempt_namespaces(&[]), [""; 0]);
     }

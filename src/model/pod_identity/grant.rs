@@ -3,7 +3,8 @@
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 use super::{
-    Account, Composition, ContainerCredentials, Intent, Method, PodIdentity, RoleMap, SHORTEST_TOKEN_SECONDS, go,
+    Account, Composition, ContainerCredentials, Intent, Method, PodIdentity, RoleMap, SHORTEST_TOKEN_SECONDS,
+    WEB_IDENTITY_VOLUME, go,
     pod::Pod,
     review::Review,
     role_map::Role,
@@ -11,9 +12,7 @@ use super::{
     warnings::{Shown, Warnings},
 };
 
-/// Name of the token's volume with a web identity.
-pub(super) const WEB_IDENTITY_VOLUME: &str = "aws-iam-token";
-/// Name of the token's file with a web identity.
+/// Name of the token's file where the token is for a role.
 const WEB_IDENTITY_FILE: &str = "token";
 /// Life of a token where nothing says otherwise, and the longest of those that jitter shortens.
 const DEFAULT_SECONDS: i64 = 86_400;

@@ -7,15 +7,14 @@ const LONGEST_EXCERPT: usize = 60;
 /// Most sentences of one answer: the API server passes on 4096 characters at most.
 const MOST: usize = 15;
 
-/// One sentence each, none twice, the first [`MOST`].
+/// One sentence each, the first [`MOST`].
 #[derive(Debug, Default)]
 pub(super) struct Warnings(pub Vec<String>);
 
 impl Warnings {
     pub fn add(&mut self, sentence: fmt::Arguments<'_>) {
-        let sentence = sentence.to_string();
-        if self.0.len() < MOST && !self.0.contains(&sentence) {
-            self.0.push(sentence);
+        if self.0.len() < MOST {
+            self.0.push(sentence.to_string());
         }
     }
 }

@@ -7,15 +7,13 @@ use hyper::{
     server::conn::{http1 as serve_http1, http2 as serve_http2},
     service::service_fn,
 };
-use rcgen::{CertificateParams, KeyPair};
-use rustls::{
-    ServerConfig,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
+use jiff::{SignedDuration, Timestamp};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::webhook::certificate::self_signed;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -30,14 +28,14 @@ struct Server {
 
 impl Server {
     async fn start(names: &[&str], protocols: &[&[u8]], status: StatusCode, body: &'static str) -> Outcome<Self> {
-        let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)?.self_signed(&key)?;
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let made = self_signed(&names, "test", Timestamp::now(), SignedDuration::from_hours(1))?;
+        let certificate = CertificateDer::from_pem_slice(made.certificate.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(made.private_key.as_bytes())?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
+            .with_single_cert(vec![certificate], key)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("https://{}/mutate", listener.local_addr()?);
@@ -69,7 +67,7 @@ impl Server {
                 drop(serve_http1::Builder::new().serve_connection(stream, service).await);
             }
         });
-        Ok(Self { url, certificate: certificate.pem(), asked, _task: Ended(task) })
+        Ok(Self { url, certificate: made.certificate, asked, _task: Ended(task) })
     }
 
     fn asked(&self) -> Vec<String> {

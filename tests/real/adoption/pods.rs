@@ -1,18 +1,14 @@
 //! From a service account with a role to credentials of AWS, by the example of `examples/echoer`.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use irsad::model::{
-    pod_identity::{Account, ContainerCredentials, ContainerCredentialsToken, PodIdentity, Review, RoleMap},
-    trust_policy::{Verdict, WebIdentity, verdict},
-};
+use irsad::model::trust_policy::{Verdict, WebIdentity, verdict};
 use serde_json::{Value, json};
 
-use super::{CONFIG, Scene, s3::call, world_outside};
+use super::{CONFIG, STS, Scene, s3::call, world_outside};
 use crate::{
     cloud::ACCOUNT,
     echoer,
     irsad::{Machine, Result},
-    kubernetes::Node,
+    kubernetes::{Node, free_ports},
     outsider,
 };
 
@@ -26,7 +22,9 @@ async fn scene() -> Result<Option<(Scene, crate::irsad::Daemon)>> {
     let node = Node::start().await?;
     let mut machine = Machine::at(&node.root());
     cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
-    machine.write(CONFIG, &format!("version: 1\ncluster: echoer\nissuer: {{ store: \"s3://{BUCKET}\" }}\n"))?;
+    let [port, ..] = free_ports()?;
+    let issuer = format!("issuer: {{ store: \"s3://{BUCKET}\" }}\n");
+    machine.write(CONFIG, &format!("version: 1\ncluster: echoer\n{issuer}webhook: {{ port: {port} }}\n"))?;
     let token = node.mint(None).await?;
     let scene = Scene { node, cloud, machine };
     let daemon = scene.machine.daemon(&[])?;
@@ -53,58 +51,6 @@ async fn apply(scene: &Scene, object: &Value) -> Result {
 async fn get(scene: &Scene, what: &[&str]) -> Result<Value> {
     let found = scene.node.kubectl(&[&["get", "--output=json"], what].concat()).await?;
     Ok(serde_json::from_str(&found)?)
-}
-
-/// The pod as the webhook changes it.
-fn admitted(pod: &Value, role: &str) -> Result<Value> {
-    let text = str::to_owned;
-    let settings = PodIdentity {
-        annotation_prefix: text("eks.amazonaws.com"),
-        audience: text("sts.amazonaws.com"),
-        mount_path: text("/var/run/secrets/eks.amazonaws.com/serviceaccount"),
-        token_expiration_seconds: 86_400,
-        default_region: None,
-        regional_sts: false,
-        composition: None,
-        container_credentials: ContainerCredentialsToken {
-            audience: text("pods.eks.amazonaws.com"),
-            mount_path: text("/var/run/secrets/pods.eks.amazonaws.com/serviceaccount"),
-            volume_name: text("eks-pod-identity-token"),
-            token_path: text("eks-pod-identity-token"),
-            full_uri: text("http://169.254.170.23/v1/credentials"),
-        },
-    };
-    let review = json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": { "uid": "1", "namespace": "default", "object": pod },
-    })
-    .to_string();
-    let account = Account::read([("eks.amazonaws.com/role-arn", role)], "eks.amazonaws.com");
-    let review = Review::parse(review.as_bytes())?;
-    let answer = settings.answer(&review, Some(&account), &RoleMap::default(), &ContainerCredentials::default(), 0);
-    let answer: Value = serde_json::from_slice(&answer)?;
-    let patch =
-        STANDARD.decode(answer["response"]["patch"].as_str().ok_or_else(|| format!("no patch in {answer}"))?)?;
-    let mut pod = pod.clone();
-    json_patch::patch(&mut pod, &serde_json::from_slice::<json_patch::Patch>(&patch)?)?;
-    Ok(pod)
-}
-
-/// A webhook that is registered and is never called.
-async fn register(scene: &Scene) -> Result {
-    let webhook = json!({
-        "name": "pod-identity.irsad.io", "failurePolicy": "Ignore", "sideEffects": "None",
-        "admissionReviewVersions": ["v1"], "clientConfig": { "url": "https://127.0.0.1:1/mutate" },
-        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "default" } },
-    });
-    apply(
-        scene,
-        &json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-            "metadata": { "name": "irsad-pod-identity" }, "webhooks": [webhook],
-        }),
-    )
-    .await
 }
 
 /// The token that kubelet would ask for and mount: bound to the pod, with what its volume says.
@@ -138,29 +84,35 @@ fn fits_by_hand(policy: &str, claims: &Value) -> Result {
     Ok(())
 }
 
+/// A pod of a service account that gets its role a moment later.
+async fn early_pod(scene: &Scene, role: &str) -> Result {
+    scene.node.kubectl(&["create", "serviceaccount", "late"]).await?;
+    let mut early = pod(scene, "early").await?;
+    early["spec"]["serviceAccountName"] = "late".into();
+    apply(scene, &early).await?;
+    let role = format!("eks.amazonaws.com/role-arn={role}");
+    scene.node.kubectl(&["annotate", "serviceaccount", "late", &role]).await.map(drop)
+}
+
 #[tokio::test]
 async fn pod_of_the_example_gets_its_role_and_a_pod_without_credentials_is_explained() -> Result {
-    let Some((scene, daemon)) = scene().await? else { return Ok(()) };
+    let Some((scene, mut daemon)) = scene().await? else { return Ok(()) };
     let role = format!("arn:aws:iam::{ACCOUNT}:role/s3-echoer");
     let arguments = ["trust-policy", "--namespace", "default", "--service-account", "s3-echoer", "--account", ACCOUNT];
     let policy = scene.machine.run(&arguments)?.stdout;
     let document = ("AssumeRolePolicyDocument", policy.as_str());
     call("iam", &[("Action", "CreateRole"), ("Version", "2010-05-08"), ("RoleName", "s3-echoer"), document]).await?;
-
     scene.node.kubectl(&["apply", "--filename", echoer::FILE]).await?;
-    register(&scene).await?;
-    let wanted = pod(&scene, "s3-echoer-1").await?;
-    apply(&scene, &admitted(&wanted, &role)?).await?;
+    apply(&scene, &pod(&scene, "s3-echoer-1").await?).await?;
 
     let token = token_of(&scene, "s3-echoer-1").await?;
-    let claims = outsider::verify_published(&token, ISSUER, "sts.amazonaws.com", &scene.cloud).await??;
+    let claims = outsider::verify_published(&token, ISSUER, STS, &scene.cloud).await??;
     assert_eq!((&claims["iss"], &claims["sub"]), (&ISSUER.into(), &SUBJECT.into()));
     assert_eq!(claims["kubernetes.io"]["pod"]["name"], "s3-echoer-1");
     fits_by_hand(&policy, &claims)?;
     let provider = ISSUER.trim_start_matches("https://");
     let provider_arn = format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}");
-    let presented =
-        WebIdentity { provider_arn: &provider_arn, provider, subject: SUBJECT, audience: "sts.amazonaws.com" };
+    let presented = WebIdentity { provider_arn: &provider_arn, provider, subject: SUBJECT, audience: STS };
     assert_eq!(verdict(&policy, &presented), Verdict::Allows);
     let action = [("Action", "AssumeRoleWithWebIdentity"), ("Version", "2011-06-15")];
     let assumed = [("RoleArn", role.as_str()), ("RoleSessionName", "pod"), ("WebIdentityToken", token.as_str())];
@@ -171,44 +123,48 @@ async fn pod_of_the_example_gets_its_role_and_a_pod_without_credentials_is_expla
     assert_eq!(said.code, Some(0), "{said:?}");
     for line in [
         &format!("ok       its service account has role {role} (annotation eks.amazonaws.com/role-arn)"),
+        "ok       a webhook is registered that gives credentials to pods (irsad-pod-identity, failurePolicy Ignore)",
         "ok       container echoer has credentials",
-        &format!("ok       the role's trust policy takes a token of {SUBJECT} for sts.amazonaws.com"),
+        &format!("ok       the role's trust policy takes a token of {SUBJECT} for {STS}"),
         &format!("ok       it signs as {ISSUER}"),
     ] {
         assert!(said.stdout.lines().any(|found| found == line), "{line} is missing in {}", said.stdout);
     }
-    missed_pod_is_told_of(&scene, &wanted, daemon).await
-}
+    let said = scene.machine.run(&["verify"])?;
+    assert_eq!(said.code, Some(0), "{said:?}");
 
-/// A pod that no webhook has changed.
-async fn missed_pod_is_told_of(scene: &Scene, wanted: &Value, mut daemon: crate::irsad::Daemon) -> Result {
+    early_pod(&scene, &role).await?;
     // It looks at pods every ten minutes, and when it begins to lead.
     daemon.signal("TERM")?;
     daemon.ended()?;
-    let mut bare = wanted.clone();
-    bare["metadata"]["name"] = "s3-echoer-2".into();
-    apply(scene, &bare).await?;
-    let said = scene.machine.run(&["verify", "--pod", "default/s3-echoer-2", "--output", "json"])?;
+    missed_pod_is_explained_and_told_of(&scene).await
+}
+
+async fn missed_pod_is_explained_and_told_of(scene: &Scene) -> Result {
+    let said = scene.machine.run(&["verify", "--pod", "default/early", "--output", "json"])?;
     let explained: Value = serde_json::from_str(&said.stdout)?;
-    assert_eq!(
-        (said.code, &explained["holds"], &explained["pod"]),
-        (Some(1), &false.into(), &"default/s3-echoer-2".into())
-    );
+    assert_eq!((said.code, &explained["holds"], &explained["pod"]), (Some(1), &false.into(), &"default/early".into()));
+    let why = "it was created before its service account named the role";
+    let says_why = |check: &Value| check["outcome"]["why"].as_str().is_some_and(|text| text.starts_with(why));
+    let container = explained["checks"]
+        .as_array()
+        .and_then(|checks| checks.iter().find(|check| check["statement"] == "container echoer has credentials"));
+    assert!(container.is_some_and(says_why), "{explained}");
     let said = scene.machine.run(&["verify"])?;
-    let line = "FAILS    every pod whose service account has a role has credentials: 1 pod runs without AWS credentials: default/s3-echoer-2 (";
-    assert!(said.code == Some(1) && said.stdout.contains(line), "{said:?}");
+    let line = format!(
+        "FAILS    every pod whose service account has a role has credentials: 1 pod runs without AWS credentials: default/early ({why}); "
+    );
+    assert!(said.code == Some(1) && said.stdout.contains(&line), "{said:?}");
 
     let _daemon = scene.machine.daemon(&[])?;
     let token = scene.node.mint(None).await?;
-    let missed = |scene: &Scene| Ok(scene.report()?["missedPods"]["pods"][0]["pod"] == "default/s3-echoer-2");
+    let missed = |scene: &Scene| Ok(scene.report()?["missedPods"]["pods"][0]["pod"] == "default/early");
     scene.until("the missed pod to be in the report", &token, missed).await?;
     scene.until_converged(&token).await?;
-    let events =
-        get(scene, &["events.events.k8s.io", "--namespace=default", "--field-selector=reason=NoAWSCredentials"])
-            .await?;
-    let events = events["items"].as_array().cloned().unwrap_or_default();
+    let told = ["events.events.k8s.io", "--namespace=default", "--field-selector=reason=NoAWSCredentials"];
+    let events = get(scene, &told).await?["items"].as_array().cloned().unwrap_or_default();
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!((&events[0]["regarding"]["name"], &events[0]["type"]), (&"s3-echoer-2".into(), &"Warning".into()));
+    assert_eq!((&events[0]["regarding"]["name"], &events[0]["type"]), (&"early".into(), &"Warning".into()));
     let status = scene.machine.run(&["status"])?;
     assert!(
         status.code == Some(0) && status.stdout.contains("missed pods  1 pod runs without AWS credentials"),

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     cluster::fake::{Fake, Outcome, Reply, Seen, Then},
+    model::pod_identity::{ContainerCredentialsToken, PodIdentity},
     webhook::{Mutation, accounts::Unanswered},
 };
 
@@ -16,7 +17,7 @@ const MANIFEST: &str = include_str!("../../../../tests/fixtures/kubeadm-1.36.3/d
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// A node whose API server is a script.
-struct Node {
+pub(in crate::daemon::webhook) struct Node {
     folder: TempDir,
     fake: Fake,
     api: Arc<Api>,
@@ -24,6 +25,15 @@ struct Node {
 }
 
 impl Node {
+    /// One whose API server has no service accounts and nothing to tell.
+    pub(in crate::daemon::webhook) async fn quiet() -> Outcome<Self> {
+        Self::start(|seen| script(seen, |_| list("5", &[]), |_| Reply::Lines(Vec::new(), Then::Silence))).await
+    }
+
+    pub(in crate::daemon::webhook) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Outcome<Self> {
         let fake = Fake::start("127.0.0.1", &["127.0.0.1"], script).await?;
         let folder = TempDir::new()?;
@@ -161,9 +171,9 @@ async fn certificate_of_the_kubeconfig_that_was_renewed_is_used_without_a_restar
     Ok(())
 }
 
-fn reviewer() -> Arc<Reviewer> {
-    use crate::model::pod_identity::{ContainerCredentialsToken, PodIdentity};
-    let settings = PodIdentity {
+/// As little as there can be.
+pub(in crate::daemon::webhook) fn settings() -> PodIdentity {
+    PodIdentity {
         annotation_prefix: PREFIX.to_owned(),
         audience: String::new(),
         mount_path: String::new(),
@@ -178,10 +188,17 @@ fn reviewer() -> Arc<Reviewer> {
             token_path: String::new(),
             full_uri: String::new(),
         },
-    };
+    }
+}
+
+fn reviewer() -> Arc<Reviewer> {
     let accounts = Accounts::new(Box::new(|_, _| Box::pin(std::future::pending())));
-    let mutation =
-        Mutation { settings, grace: LIMIT, fallback: RoleMap::default(), credentials: ContainerCredentials::default() };
+    let mutation = Mutation {
+        settings: settings(),
+        grace: LIMIT,
+        fallback: RoleMap::default(),
+        credentials: ContainerCredentials::default(),
+    };
     Reviewer::new(accounts, mutation)
 }
 

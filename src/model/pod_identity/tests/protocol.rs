@@ -63,9 +63,13 @@ fn operations_only_add_in_the_order_label_volume_containers_init_containers() ->
 
 #[test]
 fn pod_that_has_been_changed_already_gets_an_empty_patch() -> Tested {
-    let patched = Known::role().patched(&pod())?;
-    let response = Known::role().response(&serde_json::to_vec(&review_of(&patched))?)?["response"].take();
-    assert_eq!(patch_of(&response)?, Some(json!([])));
+    let list = br#"{"identities":[{"namespace":"prod","serviceAccount":"app"}]}"#;
+    let listed = Known { credentials: ContainerCredentials::parse(list)?, ..Known::nothing() };
+    for known in [Known::role(), listed] {
+        let patched = known.patched(&pod())?;
+        let response = known.response(&serde_json::to_vec(&review_of(&patched))?)?["response"].take();
+        assert_eq!(patch_of(&response)?, Some(json!([])));
+    }
     Ok(())
 }
 
