@@ -15,7 +15,7 @@ help:
 	@echo 'make packages    .deb, .rpm and SBOM in $(CACHE)/packages, and all that must hold of them (first time 10 minutes)'
 	@echo 'make cloud-init  the user-data of cloud-init/, by cloud-init and kubeadm themselves'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
-	@echo 'make fuzz        a minute of fuzzing each for what reads manifests, keys and configurations (FUZZ_SECONDS=60)'
+	@echo 'make fuzz        a minute of fuzzing each for what reads files and requests of others (FUZZ_SECONDS=60)'
 	@echo 'make bench       the figures of the README, as tables (release build, then three times 10 idle minutes)'
 
 demo:

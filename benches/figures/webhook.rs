@@ -310,7 +310,7 @@ fn account(number: usize) -> Value {
         "manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z",
         "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, "f:eks.amazonaws.com/role-arn": {}}}},
     }]);
-    let role = (number.is_multiple_of(10)).then(|| format!("arn:aws:iam::111122223333:role/team/role-{number}"));
+    let role = number.is_multiple_of(10).then(|| format!("arn:aws:iam::111122223333:role/team/role-{number}"));
     json!({"metadata": {
         "name": format!("sa-{number}"), "namespace": format!("ns-{}", number / 50), "uid": format!("{number:032}"),
         "resourceVersion": "900", "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": managed,

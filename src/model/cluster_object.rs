@@ -242,3 +242,73 @@ fn is_empty(value: &Value) -> bool {
         Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(content: Value) -> ClusterObject {
+        ClusterObject::new(ObjectPlace::in_namespace(Kind::Service, "ns", "name"), content)
+    }
+
+    #[test]
+    fn object_lies_where_the_api_server_has_it() {
+        for (place, path, text) in [
+            (
+                ObjectPlace::of_cluster(Kind::MutatingWebhookConfiguration, "a"),
+                "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/a",
+                "MutatingWebhookConfiguration a",
+            ),
+            (
+                ObjectPlace::in_namespace(Kind::Deployment, "ns", "a"),
+                "/apis/apps/v1/namespaces/ns/deployments/a",
+                "Deployment ns/a",
+            ),
+            (ObjectPlace::in_namespace(Kind::Secret, "ns", "a"), "/api/v1/namespaces/ns/secrets/a", "Secret ns/a"),
+            (ObjectPlace::of_cluster(Kind::Namespace, "a"), "/api/v1/namespaces/a", "Namespace a"),
+        ] {
+            assert_eq!((place.path().as_str(), place.to_string().as_str()), (path, text));
+        }
+    }
+
+    #[test]
+    fn what_defaults_and_others_add_is_no_difference_and_everything_else_is() {
+        let wanted = service(json!({ "spec": { "ports": [{ "name": "a", "port": 1 }], "list": [1, 2], "empty": {} } }));
+        let stored = |spec: Value| {
+            let mut body = wanted.body().clone();
+            body["metadata"]["labels"]["theirs"] = json!("x");
+            body["spec"] = spec;
+            StoredObject::new(body)
+        };
+        for (spec, has) in [
+            (json!({ "ports": [{ "name": "a", "port": 1, "protocol": "TCP" }], "list": [1, 2] }), true),
+            (json!({ "ports": [{ "name": "b" }, { "name": "a", "port": 1 }], "list": [1, 2], "more": 1 }), true),
+            (json!({ "ports": [{ "name": "a", "port": 2 }], "list": [1, 2] }), false),
+            (json!({ "ports": [], "list": [1, 2] }), false),
+            (json!({ "ports": [{ "name": "a", "port": 1 }], "list": [2, 1] }), false),
+            (json!({ "ports": [{ "name": "a", "port": 1 }], "list": [1, 2, 3] }), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(stored(spec.clone()).has(&wanted), has, "{spec}");
+        }
+    }
+
+    #[test]
+    fn replaced_object_keeps_what_others_have_put_on_it_and_loses_what_they_have_put_in_it() {
+        let stored = StoredObject::new(json!({
+            "metadata": { "name": "name", "uid": "u", "labels": { "theirs": "x" }, "managedFields": [] },
+            "spec": { "theirs": 1 },
+        }));
+        let body = stored.with_content_of(&service(json!({ "spec": { "ours": 1 } })));
+        let labels = json!({ "theirs": "x", OWNER_LABEL: OWNER, "app.kubernetes.io/part-of": OWNER });
+        assert_eq!(body["metadata"], json!({ "name": "name", "uid": "u", "labels": labels }));
+        assert_eq!(body["spec"], json!({ "ours": 1 }));
+    }
+
+    #[test]
+    fn content_of_a_stored_object_is_never_printed() {
+        let stored = StoredObject::new(json!({ "metadata": { "name": "n" }, "data": { "tls.key": "SECRET" } }));
+        assert!(!format!("{stored:?}").contains("SECRET"));
+        assert_eq!(stored.without_data().body()["data"], Value::Null);
+    }
+}

@@ -42,7 +42,8 @@ pub struct Sources {
 pub struct KnownAccount {
     /// Its annotations.
     pub account: Account,
-    /// When the role was written into it last; `None` where the server does not tell.
+    /// When the role was written into it; `None` where the server does not tell: it does not of an account that was made without any
+    /// label or annotation (`metadata.managedFields`).
     pub since: Option<Timestamp>,
 }
 
@@ -76,8 +77,10 @@ pub enum Why {
     BeforeWebhook,
     /// No webhook is registered.
     NoWebhook,
-    /// It was created while the webhook was registered.
+    /// It was created while the webhook was registered and its service account had the role.
     NotAnswered,
+    /// One of [`Why::BeforeRole`] and [`Why::NotAnswered`]: the server does not tell since when the role is there.
+    BeforeRoleOrNotAnswered,
     /// Some containers have credentials, these do not.
     Containers(Vec<String>),
 }
@@ -91,6 +94,9 @@ impl fmt::Display for Why {
             Self::NotAnswered => {
                 f.write_str("the webhook did not answer when it was created, and webhook.failurePolicy let it pass")
             }
+            Self::BeforeRoleOrNotAnswered => f.write_str(
+                "it was created before its service account named the role, or while the webhook did not answer",
+            ),
             Self::Containers(names) => {
                 write!(f, "container {} came into it after the webhook, by another one", names.join(", "))
             }
@@ -147,7 +153,8 @@ impl Sources {
             Probe::Absent => Why::NoWebhook,
             _ if since.is_some_and(|since| pod.created_at <= since) => Why::BeforeRole,
             Probe::Present(registered_at) if pod.created_at <= *registered_at => Why::BeforeWebhook,
-            Probe::Present(_) | Probe::Unknown(_) => Why::NotAnswered,
+            Probe::Present(_) | Probe::Unknown(_) if since.is_some() => Why::NotAnswered,
+            Probe::Present(_) | Probe::Unknown(_) => Why::BeforeRoleOrNotAnswered,
         }
     }
 }

@@ -117,8 +117,9 @@ async fn observe_upstream(world: &mut World, desired: &Desired, api: &Client, cl
         return seen.facts.clone();
     }
     let facts = ask_upstream(world, desired, api, closeness).await;
-    let is_nothing =
-        [&facts.configuration, &facts.secret].into_iter().chain(&facts.objects).all(|found| *found == Probe::Absent);
+    // A Namespace may be there for others.
+    let objects = facts.objects.iter().skip(1).chain([&facts.configuration, &facts.secret]);
+    let is_nothing = objects.into_iter().all(|found| *found == Probe::Absent);
     world.upstream = Some(SeenUpstream { facts: facts.clone(), is_nothing });
     facts
 }

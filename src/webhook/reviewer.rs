@@ -19,7 +19,10 @@ use crate::model::pod_identity::{Account, ContainerCredentials, PodIdentity, Rev
 /// From this size on, in bytes, a review is worked on beside the thread that answers all others.
 const LARGE_BYTES: usize = 256 << 10;
 /// So many large reviews at once: each may need some ten times its size in memory.
-const LARGE_AT_ONCE: usize = 2;
+const LARGE_AT_ONCE: usize = 1;
+/// Most objects in one review. A container of two bytes becomes one of hundreds in the answer, and a pod that etcd takes has room for
+/// no more than this.
+const MOST_OBJECTS: usize = 40_000;
 /// How long a review waits for the first list of service accounts before the API server is told to ask again.
 const FILLING_LIMIT: Duration = Duration::from_secs(1);
 
@@ -94,6 +97,10 @@ impl Reviewer {
         if !self.accounts.is_full(FILLING_LIMIT.min(limit)).await {
             let why = "the service accounts of this cluster are still being listed; ask again";
             return Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, why);
+        }
+        if body.iter().filter(|byte| **byte == b'{').count() > MOST_OBJECTS {
+            let why = format!("the body has more than {MOST_OBJECTS} objects");
+            return Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, &why);
         }
         if body.len() < LARGE_BYTES {
             return self.answer(&body, limit).await;

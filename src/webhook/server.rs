@@ -5,15 +5,16 @@
 use std::{
     convert::Infallible,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::{
-    body::{Body, Bytes, Incoming},
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -41,6 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_HEAD_BYTES: u32 = 16 << 10;
 /// Of a body that is too long, so many bytes are still taken and dropped, so that the client hears the answer.
 const MOST_DROPPED_BYTES: usize = 64 << 20;
+/// Bytes of one answer that wait for a client which does not read, beside what counts as [`Limits::bodies_bytes`].
+const LARGEST_BUFFER_BYTES: usize = 64 << 10;
 /// So much memory is set aside for a body before its bytes come.
 const LONGEST_PROMISE_BYTES: usize = 128 << 10;
 
@@ -53,7 +56,7 @@ pub struct Limits {
     pub streams: u32,
     /// Longest body, in bytes.
     pub body_bytes: usize,
-    /// Bytes of all bodies that are being read or worked on at once.
+    /// Bytes of all bodies that are being read, worked on or sent at once.
     pub bodies_bytes: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,
@@ -72,8 +75,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 256,
-            streams: 250,
+            connections: 64,
+            streams: 128,
             body_bytes: 8 << 20,
             bodies_bytes: 24 << 20,
             handshake: Duration::from_secs(5),
@@ -169,7 +172,7 @@ async fn by_http2(stream: TlsStream<TcpStream>, shared: Arc<Shared>, activity: A
         .timer(TokioTimer::new())
         .max_concurrent_streams(shared.limits.streams)
         .max_header_list_size(LONGEST_HEAD_BYTES)
-        .max_send_buf_size(1 << 20)
+        .max_send_buf_size(LARGEST_BUFFER_BYTES)
         .keep_alive_interval(shared.limits.ping)
         .keep_alive_timeout(shared.limits.ping);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
@@ -185,7 +188,7 @@ async fn by_http1(stream: TlsStream<TcpStream>, shared: Arc<Shared>, activity: A
     let (for_requests, busy) = (Arc::clone(&shared), Arc::clone(&activity));
     let service = service_fn(move |request| answer(request, Arc::clone(&for_requests), busy.begin()));
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(shared.limits.head).max_buf_size(64 << 10);
+    server.timer(TokioTimer::new()).header_read_timeout(shared.limits.head).max_buf_size(LARGEST_BUFFER_BYTES);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     let mut end = pin!(end(&shared, &activity));
     tokio::select! {
@@ -245,17 +248,49 @@ impl Drop for Busy {
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    shared: Arc<Shared>,
-    _busy: Busy,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>, _busy: Busy) -> Result<Response<Sent>, Infallible> {
     let (head, body) = request.into_parts();
     let reply = match refusal(&head) {
         Some(reply) => reply,
         None => review(&head, body, &shared).await,
     };
-    Ok(response(reply))
+    let room = take(&shared.bodies, reply.body.len());
+    Ok(match room {
+        Ok(room) => response(reply, Some(room)),
+        Err(none_left) => response(none_left, None),
+    })
+}
+
+/// The body of an answer, with the room that it takes until the client has it.
+struct Sent {
+    rest: Option<Bytes>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Poll::Ready(self.rest.take().map(|rest| Ok(Frame::data(rest))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
+    }
+}
+
+/// Room for so many bytes, or the answer that there is none.
+fn take(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Reply> {
+    let room = u32::try_from(bytes).ok().and_then(|bytes| Arc::clone(bodies).try_acquire_many_owned(bytes).ok());
+    room.ok_or_else(|| Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "too many large reviews at once; ask again"))
 }
 
 /// What is answered without looking at a body; `None` for a review.
@@ -313,13 +348,8 @@ async fn read(mut body: Incoming, shared: &Shared) -> Result<(Bytes, OwnedSemaph
         pass_over(body).await;
         return Err(too_long(most));
     }
-    let none_left = || Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "too many large reviews at once; ask again");
-    let take = |bytes: usize| {
-        let bytes = u32::try_from(bytes).map_err(|_| none_left())?;
-        Arc::clone(&shared.bodies).try_acquire_many_owned(bytes).map_err(|_| none_left())
-    };
     // Room is taken as bytes come: a client that says much and sends nothing keeps nobody out.
-    let mut room = take(0)?;
+    let mut room = take(&shared.bodies, 0)?;
     let mut bytes = Vec::with_capacity(said.unwrap_or_default().min(LONGEST_PROMISE_BYTES));
     while let Some(frame) = body.frame().await {
         let Ok(part) = frame.map_err(broken)?.into_data() else { continue };
@@ -327,7 +357,7 @@ async fn read(mut body: Incoming, shared: &Shared) -> Result<(Bytes, OwnedSemaph
             pass_over(body).await;
             return Err(too_long(most));
         }
-        room.merge(take(part.len())?);
+        room.merge(take(&shared.bodies, part.len())?);
         bytes.extend_from_slice(&part);
     }
     Ok((bytes.into(), room))
@@ -346,10 +376,10 @@ async fn pass_over(mut body: Incoming) {
     }
 }
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
+fn response(reply: Reply, room: Option<OwnedSemaphorePermit>) -> Response<Sent> {
     let Reply { status, body } = reply;
     let is_json = body.first() == Some(&b'{');
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(Sent { rest: Some(body.into()), _room: room });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");

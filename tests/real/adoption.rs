@@ -59,7 +59,7 @@ fn folder_issuer(root: &Path, cloud: &Cloud, more: &str) -> Result<Machine> {
 
 fn configuration(more: &str) -> String {
     let issuer = format!("issuer: {{ store: \"file:///srv/oidc\", url: \"{ISSUER}\" }}\n");
-    format!("version: 1\ncluster: adoption\n{issuer}provider: {{ manage: false }}\n{more}")
+    format!("version: 1\ncluster: adoption\n{issuer}provider: {{ manage: false }}\nwebhook: {{ mode: none }}\n{more}")
 }
 
 impl Scene {

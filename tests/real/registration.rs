@@ -37,7 +37,7 @@ fn settings(failure_policy: FailurePolicy) -> DesiredWebhook {
         upstream: Upstream {
             image: "registry.example.com/webhook:v0.6.17@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
                 .to_owned(),
-            namespace: "kube-system".to_owned(),
+            namespace: "webhooks".to_owned(),
             replicas: 2,
             lookup_grace: Duration::from_secs(5),
             settings: PodIdentity {
@@ -62,7 +62,7 @@ fn settings(failure_policy: FailurePolicy) -> DesiredWebhook {
 }
 
 fn certificate() -> Result<String> {
-    let names = ["pod-identity-webhook.kube-system.svc".to_owned()];
+    let names = ["pod-identity-webhook.webhooks.svc".to_owned()];
     Ok(self_signed(&names, "webhook", Timestamp::now(), SignedDuration::from_hours(1))?.certificate)
 }
 
@@ -127,7 +127,7 @@ async fn live_api_server_takes_every_object_of_both_modes_and_nothing_is_left_to
             assert_eq!(bench.stored(object).await?.resource_version(), stored.resource_version(), "{}", object.place());
         }
     }
-    for object in settings(FailurePolicy::Ignore).upstream.objects() {
+    for object in settings(FailurePolicy::Ignore).upstream.objects().into_iter().skip(1) {
         let stored = bench.stored(&object).await?;
         let stale = bench.api.delete_object(object.place(), stored.uid(), "1").await;
         assert!(stale.is_err(), "{} was deleted although it had changed", object.place());

@@ -117,7 +117,8 @@ fn reason_is_the_first_thing_that_was_not_there_when_the_pod_was_created() {
         (3, None, at_5(), Why::BeforeWebhook),
         (5, None, at_5(), Why::BeforeWebhook),
         (11, Some(10), at_5(), Why::NotAnswered),
-        (11, None, at_5(), Why::NotAnswered),
+        (11, None, at_5(), Why::BeforeRoleOrNotAnswered),
+        (3, None, unknown(), Why::BeforeRoleOrNotAnswered),
         (11, Some(10), unknown(), Why::NotAnswered),
     ] {
         let mut sources = Sources { registered_at, ..sources() };
@@ -139,7 +140,7 @@ fn role_of_the_config_map_counts_too() {
     let fallback = RoleMap::parse(r#"{"*/default": {"RoleARN": "arn:aws:iam::123456789012:role/x"}}"#).expect("a map");
     let sources = Sources { fallback, ..sources() };
     let pod = Pod { service_account: "default".to_owned(), ..pod() };
-    assert_eq!(sources.standing(&pod), Standing::Missed(Why::NotAnswered));
+    assert_eq!(sources.standing(&pod), Standing::Missed(Why::BeforeRoleOrNotAnswered));
     assert!(!sources.name_nobody());
 }
 

@@ -23,8 +23,11 @@ pub struct WebhookReport {
 
 /// What is known of the webhook; `None` where it is somebody else's.
 pub(super) fn webhook(desired: &Desired, facts: &Facts) -> Option<WebhookReport> {
-    let webhook = &facts.webhook;
-    let (mode, registered, call) = match desired.webhook.mode {
+    summary(desired.webhook.mode, &facts.webhook)
+}
+
+fn summary(wanted: Mode, webhook: &WebhookFacts) -> Option<WebhookReport> {
+    let (mode, registered, call) = match wanted {
         Mode::None => return None,
         Mode::BuiltIn => ("builtIn", is_registered(&webhook.built_in), webhook.call.as_ref()),
         Mode::Upstream => {
@@ -38,12 +41,12 @@ pub(super) fn webhook(desired: &Desired, facts: &Facts) -> Option<WebhookReport>
         Some(false) => "not registered",
         None => "registration not known here",
     };
-    let summary = format!("{}, {registration}{}", name(desired, webhook), called(call));
+    let summary = format!("{}, {registration}{}", name(wanted, webhook), called(call));
     Some(WebhookReport { mode: mode.to_owned(), registered, summary })
 }
 
-fn name(desired: &Desired, webhook: &WebhookFacts) -> String {
-    match (desired.webhook.mode, webhook.own.present()) {
+fn name(mode: Mode, webhook: &WebhookFacts) -> String {
+    match (mode, webhook.own.present()) {
         (Mode::Upstream | Mode::None, _) => "upstream".to_owned(),
         (Mode::BuiltIn, None) => "built in".to_owned(),
         (Mode::BuiltIn, Some(state)) => match &state.problem {
@@ -66,5 +69,55 @@ fn called(call: Option<&Result<(), String>>) -> String {
         None => String::new(),
         Some(Ok(())) => ", answers".to_owned(),
         Some(Err(why)) => format!(", does not answer: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{
+        cluster_object::{OWNER, OWNER_LABEL},
+        webhook::WebhookState,
+    };
+
+    #[test]
+    fn status_says_who_serves_what_is_registered_and_whether_it_answers() {
+        let ours = || Probe::Present(StoredObject::new(json!({ "metadata": { "labels": { OWNER_LABEL: OWNER } } })));
+        let state = |problem: Option<&str>| WebhookState {
+            port: 1,
+            certificates: Vec::new(),
+            problem: problem.map(str::to_owned),
+        };
+        let unasked = WebhookFacts::unasked();
+        for (facts, expected) in [
+            (unasked.clone(), "built in, registration not known here"),
+            (WebhookFacts { built_in: Probe::Absent, ..unasked.clone() }, "built in, not registered"),
+            (
+                WebhookFacts {
+                    built_in: ours(),
+                    own: Probe::Present(state(None)),
+                    call: Some(Ok(())),
+                    ..unasked.clone()
+                },
+                "built in, serves on 127.0.0.1:1, registered, answers",
+            ),
+            (
+                WebhookFacts {
+                    built_in: ours(),
+                    own: Probe::Present(state(Some("port 1 is taken"))),
+                    call: Some(Err("nothing listens".to_owned())),
+                    ..unasked.clone()
+                },
+                "built in, does not serve: port 1 is taken, registered, does not answer: nothing listens",
+            ),
+        ] {
+            let told = summary(Mode::BuiltIn, &facts).map(|report| report.summary);
+            assert_eq!(told.as_deref(), Some(expected));
+        }
+        assert_eq!(summary(Mode::None, &unasked), None);
+        let upstream = summary(Mode::Upstream, &unasked).map(|report| report.summary);
+        assert_eq!(upstream.as_deref(), Some("upstream, registration not known here"));
     }
 }

@@ -110,9 +110,11 @@ impl Upstream {
         }
     }
 
-    /// Its objects but the Secret and the configuration, in the order in which they are needed.
+    /// Its objects but the Secret and the configuration, in the order in which they are needed. The first is its Namespace, which may be
+    /// somebody else's.
     pub fn objects(&self) -> Vec<ClusterObject> {
         let mut objects = vec![
+            ClusterObject::new(ObjectPlace::of_cluster(Kind::Namespace, &self.namespace), json!({})),
             ClusterObject::new(self.place(Kind::ServiceAccount), json!({})),
             self.cluster_role(),
             self.binding(ObjectPlace::of_cluster(Kind::ClusterRoleBinding, CLUSTER_NAME), "ClusterRole", CLUSTER_NAME),
@@ -123,8 +125,8 @@ impl Upstream {
         if let Some(namespace) = &self.role_map_namespace {
             let place = |kind| ObjectPlace::in_namespace(kind, namespace, NAME);
             let rules = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"] }]);
-            objects.insert(3, ClusterObject::new(place(Kind::Role), json!({ "rules": rules })));
-            objects.insert(4, self.binding(place(Kind::RoleBinding), "Role", NAME));
+            objects.insert(4, ClusterObject::new(place(Kind::Role), json!({ "rules": rules })));
+            objects.insert(5, self.binding(place(Kind::RoleBinding), "Role", NAME));
         }
         objects
     }
@@ -315,3 +317,6 @@ fn released(image: &str) -> Option<[u32; 3]> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::{error::Error, net::TcpListener as Socket, time::Duration};
 
 use http::HeaderMap;
+use http_body_util::Full;
 use hyper::client::conn;
 use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
@@ -298,6 +299,9 @@ async fn request_that_is_no_review_is_told_what_is_wrong_with_it() -> Outcome {
 async fn body_that_is_no_review_of_a_pod_is_refused_with_the_reason() -> Outcome {
     let served = Served::plain(Limits::default())?;
     let mut client = served.client("h2").await?;
+    // Each object of a few bytes would become hundreds in the answer.
+    let many = client.review(format!("[{}{{}}]", "{},".repeat(50_000))).await?;
+    assert_eq!((many.status, &many.body[..]), (413, &b"the body has more than 40000 objects\n"[..]));
     let deep = format!(r#"{{"request":{}"#, "[".repeat(100_000));
     for body in ["", "pod", "[]", "{}", "\u{0}", r#"{"request":null}"#, r#"{"request":{"uid":"u1"}}"#, &deep] {
         let heard = client.review(body.to_owned()).await?;
@@ -330,8 +334,11 @@ async fn body_of_9_mib_is_too_long_and_one_of_10_000_containers_is_answered() ->
 async fn bodies_that_would_take_too_much_memory_together_are_to_be_sent_again() -> Outcome {
     let served = Served::plain(Limits { bodies_bytes: 64 << 10, ..Limits::default() })?;
     let mut client = served.client("h2").await?;
-    let heard = client.review(vec![b' '; 65 << 10]).await?;
-    assert_eq!((heard.status, heard.headers.get("retry-after").map(HeaderValue::as_bytes)), (503, Some(&b"1"[..])));
+    // The second one is small enough, but its answer is not.
+    for body in [" ".repeat(65 << 10), pod_review("app", 400)] {
+        let heard = client.review(body).await?;
+        assert_eq!((heard.status, heard.headers.get("retry-after").map(HeaderValue::as_bytes)), (503, Some(&b"1"[..])));
+    }
     assert!(client.review(pod_review("app", 1)).await?.is_patched());
     served.end().await
 }
@@ -443,11 +450,16 @@ async fn stop_finishes_what_is_under_way() -> Outcome {
         let mut client = served.client(alpn).await?;
         let under_way = tokio::spawn(async move { client.review(pod_review("new", 1)).await });
         asked.notified().await;
+        // The other side of a stop: what is idle is closed at once and not waited for.
+        let _idle = served.client(alpn).await?;
         served.stop.send_replace(true);
         // Nobody listens any more, as the server has the only socket.
         while TcpStream::connect(("127.0.0.1", served.port)).await.is_ok() {
             tokio::task::yield_now().await;
         }
+        // A server that waits for nothing has ended by then.
+        sleep(Duration::from_millis(50)).await;
+        assert!(!served.task.is_finished(), "{alpn}");
         go.notify_one();
         let heard = under_way.await??;
         assert!(heard.is_patched(), "{alpn}: {heard:?}");

@@ -86,7 +86,8 @@ fn fits_by_hand(policy: &str, claims: &Value) -> Result {
 
 /// A pod of a service account that gets its role a moment later.
 async fn early_pod(scene: &Scene, role: &str) -> Result {
-    scene.node.kubectl(&["create", "serviceaccount", "late"]).await?;
+    let metadata = json!({ "name": "late", "namespace": "default", "annotations": { "team": "shop" } });
+    apply(scene, &json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await?;
     let mut early = pod(scene, "early").await?;
     early["spec"]["serviceAccountName"] = "late".into();
     apply(scene, &early).await?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Look, built_in::foreign, remove};
 use crate::model::{
-    cluster_object::{ClusterObject, Kind, ObjectPlace, StoredObject},
+    cluster_object::{ClusterObject, ObjectPlace, StoredObject},
     plan::{Action, Plan, WAITING_INTERVAL},
     probe::Probe,
     webhook::{
@@ -41,10 +41,14 @@ impl Look<'_> {
     /// Whether the AWS program is deployed, answers and is registered as it is to be.
     pub(super) fn upstream(&self, plan: &mut Plan) -> bool {
         let Some(found) = &self.webhook.upstream else { return false };
-        let Some(certificates) = self.certificate(found, plan) else { return false };
+        if !self.namespace(found, plan) {
+            return false;
+        }
+        let certificates = self.certificate(found, plan);
         if !self.deploy(found, plan) {
             return false;
         }
+        let Some(certificates) = certificates else { return false };
         match &found.call {
             Some(Ok(())) => {}
             Some(Err(why)) => {
@@ -63,6 +67,15 @@ impl Look<'_> {
 
     fn wanted(&self) -> &Upstream {
         &self.desired.webhook.upstream
+    }
+
+    /// Whether its Namespace is there or will be; whose it is does not matter.
+    fn namespace(&self, found: &UpstreamFacts, plan: &mut Plan) -> bool {
+        match (self.wanted().objects().into_iter().next(), found.objects.first()) {
+            (Some(namespace), Some(found @ (Probe::Absent | Probe::Unknown(_)))) => self.apply(namespace, found, plan),
+            (_, Some(Probe::Present(_))) => true,
+            (None, _) | (_, None) => false,
+        }
     }
 
     /// Its certificates, where they are fit for use.
@@ -118,7 +131,7 @@ impl Look<'_> {
     /// Brings its objects up to date; whether they were and its pods can be called.
     fn deploy(&self, found: &UpstreamFacts, plan: &mut Plan) -> bool {
         let actions = plan.actions.len();
-        for (wanted, found) in self.wanted().objects().into_iter().zip(&found.objects) {
+        for (wanted, found) in self.wanted().objects().into_iter().zip(&found.objects).skip(1) {
             if !self.apply(wanted, found, plan) {
                 return false;
             }
@@ -195,7 +208,8 @@ impl Look<'_> {
             return;
         }
         let objects = self.wanted().objects();
-        let places = objects.iter().map(ClusterObject::place).zip(&found.objects);
+        // Its Namespace may have come to hold what others need.
+        let places = objects.iter().map(ClusterObject::place).zip(&found.objects).skip(1);
         let secret = self.wanted().secret_place();
         let all: Vec<(&ObjectPlace, &Probe<StoredObject>)> =
             places.chain(std::iter::once((&secret, &found.secret))).collect();
@@ -208,7 +222,7 @@ impl Look<'_> {
             return plan.wait("for the last calls of the upstream webhook before it is removed", WAITING_INTERVAL);
         }
         // Its pods first: they need the rest.
-        for (place, found) in all.iter().rev().filter(|(place, _)| place.kind() != Kind::Namespace) {
+        for (place, found) in all.iter().rev() {
             if !remove(place, found, plan) {
                 return;
             }

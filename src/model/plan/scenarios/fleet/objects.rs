@@ -23,6 +23,8 @@ pub struct Objects {
     pub pods_start: bool,
     /// Their webhook answers.
     pub pods_answer: bool,
+    /// From now on somebody has to be registered after every action.
+    pub stays_registered: bool,
     versions: usize,
     pub unregistered_since: Option<Timestamp>,
 }
@@ -108,6 +110,8 @@ impl Objects {
         if self.has(&Upstream::configuration_place()) {
             assert!(self.pods_start && self.pods_answer, "registered before it answered");
         }
+        let is_registered = self.has(&built_in_place()) || self.has(&Upstream::configuration_place());
+        assert!(is_registered || !self.stays_registered, "nobody is registered after {:?}", self.done.last());
     }
 }
 
