@@ -34,6 +34,9 @@ TEXT
     cat <<'TEXT'
   the service-account keys (kubeadm: /etc/kubernetes/pki/sa.key and sa.pub)
   the two public documents at the issuer, their bucket, and the IAM OIDC provider
+  MutatingWebhookConfiguration irsad-pod-identity, where webhook.mode was builtIn. Nothing answers it on this node now: pods that are
+    created through its API server get no AWS credentials, and with failurePolicy Fail they are refused. Once irsad is on no node:
+    kubectl delete mutatingwebhookconfiguration irsad-pod-identity
 Nobody puts any of it back now if it gets lost. To take it out of use, later:
   1. Put the issuer that signed before first again, on one control-plane node after the other and in ConfigMap
      kube-system/kubeadm-config; leave this one after it, so that tokens that are out stay accepted.
