@@ -41,8 +41,8 @@ use crate::{
 /// Longest time that the end waits for what is under way: a little more than the server itself.
 const END_LIMIT: Duration = Duration::from_secs(12);
 
-/// What is waited for at first.
-const NOT_YET: &str = "for the webhook to start";
+/// Why it does not serve at first.
+const NOT_YET: &str = "it is starting";
 
 /// Where the webhook listens and what it reads. Where one of these changes, the webhook begins anew.
 #[derive(Debug, Clone, PartialEq, Eq)]

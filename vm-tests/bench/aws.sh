@@ -5,6 +5,7 @@
 #   aws_cut [metadata]           S3, IAM and STS lose every packet; with "metadata" the instance's own service too
 #   aws_mend                     they answer again
 #   aws ARGUMENT...              prints what moto holds: aws providers | aws objects BUCKET
+#   aws create-role NAME POLICY  makes a role with this trust policy
 #   outsider ISSUER < TOKEN      verifies a token with nothing but the issuer's URL and PyJWT; prints the claims, or why not
 #
 # AWS_BUCKET is a bucket name that resolves; the configuration of irsad_configure (irsad.sh) uses it.
@@ -70,6 +71,9 @@ if what == "providers":
 elif what == "objects":
     for entry in boto3.client("s3").list_objects_v2(Bucket=rest[0]).get("Contents", []):
         print(entry["Key"])
+elif what == "create-role":
+    name, policy = rest
+    print(boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=policy)["Role"]["Arn"])
 else:
     sys.exit(f"aws: no such question: {what}")
 PYTHON

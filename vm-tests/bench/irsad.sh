@@ -8,6 +8,9 @@
 #   irsad_says NODE PATTERN            does the status line match this extended regular expression?
 #   all_say PATTERN                    do those of all nodes?
 #   all_are_ok                         are all nodes content with what their API server signs?
+#   irsad_leader                       prints the node that leads
+#   irsad_report NODE PATTERN          does irsad status there have a line that matches this extended regular expression?
+#   all_look                           every node looks at once; those that are content do so once a minute
 #   irsad_rotates NODE                 irsad rotate there, and every node looks at once
 #   all_sign_anew KID                  does every API server sign with the same key, and not with KID?
 #   irsad_verifies NODE                irsad verify holds every check; asked again, because one answer of AWS may be late on a busy machine
@@ -61,11 +64,18 @@ all_say() {
 
 all_are_ok() { all_say "^ok: kube-apiserver signs as $AWS_ISSUER with key"; }
 
-irsad_rotates() {
+irsad_leader() { kubectl -n kube-system get lease irsad -o 'jsonpath={.spec.holderIdentity}' | cut -d_ -f1; }
+# Its exit code tells more than is asked here.
+irsad_report() { (in_node "$1" irsad status || true) | grep -Eq -e "$2"; }
+
+all_look() {
     local node
-    in_node "$1" irsad rotate --yes
-    # Those that are content look once a minute.
     for node in $(nodes); do in_node "$node" systemctl reload irsad.service; done
+}
+
+irsad_rotates() {
+    in_node "$1" irsad rotate --yes
+    all_look
 }
 
 all_sign_anew() {

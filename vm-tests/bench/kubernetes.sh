@@ -7,10 +7,14 @@
 #   join_configuration NODE            prints the kubeadm configuration with which NODE joins n1's cluster as a control-plane node
 #   api_ready NODE                     is this node's API server ready?
 #   kubectl ARGUMENT...                as administrator, against n1's API server
+#   kubectl_at NODE ARGUMENT...        against that node's
 #   api_server_pid NODE                pid of kube-apiserver as the node sees it
 #   api_server_flags NODE NAME         values of one flag of the running process, one a line
 #   pod_token NODE NAME                starts a real pod with a token for sts.amazonaws.com (host network, projected volume) and
 #                                      prints the token that kubelet wrote for it
+#   pod_of_account NODE NAME ACCOUNT   prints the manifest of a pod of this service account, on the host network, with no token for AWS
+#   pod_runs NAME                      does it run?
+#   pod_aws_token NODE NAME            prints the token for AWS that kubelet wrote for a pod that runs on NODE
 #   pod_own_token NODE NAME            prints the token with which that pod would ask the API server
 #   signing_kid NODE                   prints the key id of a token that NODE's API server signs now
 #   persisted_issuers                  prints the issuers that kubeadm-config has for nodes that join
@@ -122,6 +126,8 @@ kubectl() {
     "$IRSAD_TEST_KUBERNETES/kubectl" --kubeconfig "$(node_root n1)/etc/kubernetes/admin.conf" --request-timeout=20s "$@"
 }
 
+kubectl_at() { kubectl --server "https://$(node_address "$1"):6443" "${@:2}"; }
+
 api_server_pid() { in_node "$1" pgrep -x kube-apiserver; }
 
 api_server_flags() {
@@ -130,13 +136,14 @@ api_server_flags() {
     in_node "$1" cat "/proc/$pid/cmdline" | tr '\0' '\n' | sed -n "s/^--$2=//p"
 }
 
-pod_manifest() {
+pod_of_account() {
     cat <<YAML
 apiVersion: v1
 kind: Pod
 metadata: { name: $2 }
 spec:
   nodeName: $1
+  serviceAccountName: $3
   hostNetwork: true
   tolerations: [ { operator: Exists } ]
   terminationGracePeriodSeconds: 0
@@ -144,6 +151,12 @@ spec:
   - name: pause
     image: images.test/pause:node
     imagePullPolicy: Never
+YAML
+}
+
+pod_manifest() {
+    pod_of_account "$1" "$2" default
+    cat <<YAML
     volumeMounts: [ { name: aws-iam-token, mountPath: /var/run/secrets/eks.amazonaws.com/serviceaccount, readOnly: true } ]
   volumes:
   - name: aws-iam-token
@@ -155,12 +168,17 @@ pod_runs() { [[ $(kubectl get pod "$1" -o 'jsonpath={.status.phase}') == Running
 has_default_service_account() { kubectl get serviceaccount default >/dev/null; }
 
 pod_token() {
-    local uid
     # Made by kube-controller-manager, which starts anew with the API server.
     wait_for 90 has_default_service_account
-    uid=$(pod_manifest "$1" "$2" | kubectl create -f - -o 'jsonpath={.metadata.uid}')
+    pod_manifest "$1" "$2" | kubectl create -f -
     wait_for 60 pod_runs "$2"
-    # kubelet mounted it before it started the pod, which sees the same file.
+    pod_aws_token "$1" "$2"
+}
+
+# kubelet mounts it before it starts the pod, which sees the same file.
+pod_aws_token() {
+    local uid
+    uid=$(kubectl get pod "$2" -o 'jsonpath={.metadata.uid}')
     in_node "$1" cat "/var/lib/kubelet/pods/$uid/volumes/kubernetes.io~projected/aws-iam-token/token"
 }
 
@@ -173,7 +191,7 @@ pod_own_token() {
 signing_kid() {
     local token
     # There may be no answer just now.
-    token=$(kubectl --server "https://$(node_address "$1"):6443" create token default) || return 1
+    token=$(kubectl_at "$1" create token default) || return 1
     "$IRSAD_TEST_PYTHON" -c 'import jwt, sys; print(jwt.get_unverified_header(sys.argv[1])["kid"])' "$token"
 }
 

@@ -20,6 +20,7 @@ trap 'echo "not ok: line ${BASH_LINENO[-2]:-$LINENO} of ${0##*/}: ${FUNCNAME[0]:
 . "${BASH_SOURCE[0]%/*}/kubernetes.sh"
 . "${BASH_SOURCE[0]%/*}/aws.sh"
 . "${BASH_SOURCE[0]%/*}/irsad.sh"
+. "${BASH_SOURCE[0]%/*}/pods.sh"
 . "${BASH_SOURCE[0]%/*}/witness.sh"
 set -x
 

@@ -54,7 +54,7 @@ impl Api {
     fn connect(&self) -> Result<ApiServer, String> {
         let read = |path: &Path, limit_bytes| match self.root.read_through_links(path, limit_bytes) {
             Ok(Some(found)) => Ok(found.bytes),
-            Ok(None) => Err(format!("for {}, which says how kube-apiserver is asked", path.display())),
+            Ok(None) => Err(format!("{}, which says how kube-apiserver is asked, is not there yet", path.display())),
             Err(error) => Err(sentence(&error)),
         };
         let manifest = Manifest::parse(&read(&self.manifest, LONGEST_MANIFEST_BYTES as u64)?)

@@ -189,13 +189,13 @@ impl Round<'_> {
 
     async fn follow_role_map(&self, api: &follow::Api, reviewer: &Reviewer) {
         let Some(namespace) = &self.place.role_map else { return std::future::pending().await };
-        self.parts.set(Part::RoleMap, Err("for the ConfigMap pod-identity-webhook to be read".to_owned()));
+        self.parts.set(Part::RoleMap, Err("the ConfigMap pod-identity-webhook has not been read yet".to_owned()));
         follow::role_map(api, namespace, reviewer, |outcome| self.parts.set_once(Part::RoleMap, outcome)).await;
     }
 
     async fn follow_credentials(&self, reviewer: &Reviewer) {
         let Some(path) = &self.place.credentials else { return std::future::pending().await };
-        self.parts.set(Part::Credentials, Err(format!("for {} to be read", path.display())));
+        self.parts.set(Part::Credentials, Err(format!("{} has not been read yet", path.display())));
         follow::credentials(self.root, path, reviewer, |outcome| self.parts.set_once(Part::Credentials, outcome)).await;
     }
 

@@ -69,13 +69,24 @@ impl WebhookFacts {
 
 /// What this node tells the others of its webhook server.
 pub(super) fn own(facts: &Facts, known: Option<&Ack>) -> Option<WebhookState> {
+    let known = known.and_then(|ack| ack.webhook.as_ref());
     match &facts.webhook.own {
-        Probe::Unknown(_) => known.and_then(|ack| ack.webhook.clone()),
+        Probe::Unknown(_) => known.cloned(),
         Probe::Absent => None,
         Probe::Present(state) => Some(WebhookState {
             problem: facts.webhook.out_of_reach.clone().or(state.problem.clone()),
+            certificates: certificates(state, known),
             ..state.clone()
         }),
+    }
+}
+
+/// Those that it was trusted by before, as long as it has not read them: it will serve with them in a moment, and without them in the
+/// registration no API server would take it.
+fn certificates(state: &WebhookState, known: Option<&WebhookState>) -> Vec<String> {
+    match known {
+        Some(known) if state.certificates.is_empty() => known.certificates.clone(),
+        Some(_) | None => state.certificates.clone(),
     }
 }
 

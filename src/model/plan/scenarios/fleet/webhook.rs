@@ -139,6 +139,18 @@ fn daemon_that_stops_leaves_registration_and_certificate_and_is_said() {
 }
 
 #[test]
+fn certificate_of_a_daemon_that_is_starting_stays_trusted() {
+    let mut fleet = registered_fleet(3);
+    let trusted = bundle(&fleet);
+    for port in [PORT, 9] {
+        let problem = Some("it is starting".to_owned());
+        fleet.nodes[1].webhook = Some(WebhookState { port, problem, certificates: Vec::new() });
+        fleet.rounds(20);
+        assert_eq!((bundle(&fleet), fleet.cluster.done.len()), (trusted.clone(), 0));
+    }
+}
+
+#[test]
 fn renewed_certificate_is_trusted_beside_the_old_one_until_its_node_drops_that() {
     let mut fleet = registered_fleet(3);
     fleet.nodes[1].webhook = serving(&["certificate of n2", "next of n2"]);
