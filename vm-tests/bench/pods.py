@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Creates pods at one API server, for show (dryRun=All), until SIGTERM, and counts those that came without credentials.
 
-    pods.py --kubeconfig ADMIN --server URL --account NAME --rate N --report FILE
+    pods.py --kubeconfig ADMIN --server URL --account NAME --rate N --connections C --report FILE
 
-As many a second as N, over eight connections; fewer where the machine is busy. A pod is unpatched where the API server gives it back
+As many a second as N, over C connections; fewer where the machine is busy. A pod is unpatched where the API server gives it back
 without AWS_ROLE_ARN. A connection that the API server closed between two pods is opened again; what it answers with anything but 201,
 and what it does not answer, is a failed call. Writes the report as JSON every second, and a last time before it exits 0 on SIGTERM.
 """
@@ -18,7 +18,6 @@ import time
 
 from witness import ApiServer, NoAnswer
 
-CONNECTIONS = 8
 # Longer than an API server waits for a webhook.
 PATIENCE_SECONDS = 30
 
@@ -37,7 +36,7 @@ class Load:
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "load-"}, "spec": spec}
 
     def create(self, api):
-        at, began = time.strftime("%T", time.gmtime()), time.monotonic()
+        began = time.time()
         failed, unpatched = None, False
         try:
             status, body = api.post("/api/v1/namespaces/default/pods?dryRun=All", self.pod())
@@ -45,17 +44,17 @@ class Load:
             unpatched = status == 201 and b"AWS_ROLE_ARN" not in body
         except NoAnswer as error:
             failed = str(error)
-        took = time.monotonic() - began
+        took = round(time.time() - began, 2)
         with self.lock:
             self.seen["pods"] += 1
-            self.seen["slowest_seconds"] = max(self.seen["slowest_seconds"], round(took, 2))
+            self.seen["slowest_seconds"] = max(self.seen["slowest_seconds"], took)
             if failed:
-                self.seen["failed"].append(f"{at} {failed}")
+                self.seen["failed"].append({"began": began, "took": took, "why": failed})
             if unpatched:
-                self.seen["unpatched"].append(f"{at} after {took:.2f} s")
+                self.seen["unpatched"].append({"began": began, "took": took})
 
     def keep_creating(self, api, stop):
-        interval = CONNECTIONS / self.given.rate
+        interval = self.given.connections / self.given.rate
         while not stop.is_set():
             next_at = time.monotonic() + interval
             self.create(api)
@@ -78,11 +77,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--kubeconfig", "--server", "--account", "--report"):
         parser.add_argument(name, required=True)
-    parser.add_argument("--rate", required=True, type=int)
+    for name in ("--rate", "--connections"):
+        parser.add_argument(name, required=True, type=int)
     given = parser.parse_args()
     load, stop = Load(given), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    threads = [threading.Thread(target=load.keep_creating, args=[connected(given), stop]) for _ in range(CONNECTIONS)]
+    threads = [threading.Thread(target=load.keep_creating, args=[connected(given), stop]) for _ in range(given.connections)]
     for thread in threads:
         thread.start()
     while not stop.wait(1):

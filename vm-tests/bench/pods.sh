@@ -8,9 +8,12 @@
 #   load_start NODE ACCOUNT            begins to create pods at NODE's API server, for show (see pods.py)
 #   load_has_created N                 N pods since load_start?
 #   load_stop                          ends it
+#   load_is_well [UNTIL]               fails where a call failed, or a pod came without credentials; with UNTIL, in seconds since 1970,
+#                                      pods may have that were asked for before
+#   load_figures                       prints what there was, for people
 #   loaded FILTER                      prints what a jq filter finds in its report
 
-readonly LOAD_PODS_PER_SECOND=200
+readonly LOAD_PODS_PER_SECOND=200 LOAD_CONNECTIONS=8
 
 account_with_role() {
     local policy
@@ -51,7 +54,7 @@ for pem in re.findall("-----BEGIN.*?-----END CERTIFICATE-----", sys.stdin.read()
 load_start() {
     rm -f "$IRSAD_LOGS/pods.json"
     "$IRSAD_TEST_PYTHON" "${BASH_SOURCE[0]%/*}/pods.py" --kubeconfig "$(node_root n1)/etc/kubernetes/admin.conf" \
-        --server "https://$(node_address "$1"):6443" --account "$2" --rate "$LOAD_PODS_PER_SECOND" \
+        --server "https://$(node_address "$1"):6443" --account "$2" --rate "$LOAD_PODS_PER_SECOND" --connections "$LOAD_CONNECTIONS" \
         --report "$IRSAD_LOGS/pods.json" >"$IRSAD_LOGS/pods.log" 2>&1 &
     load=$!
 }
@@ -62,4 +65,14 @@ load_has_created() { (($(loaded .pods || echo 0) >= $1)); }
 load_stop() {
     kill -TERM "$load"
     wait "$load" || fail "the load failed: $(tail -n 3 "$IRSAD_LOGS/pods.log")"
+}
+
+load_figures() {
+    loaded '"\(.pods) pods, \(.failed | length) failed, \(.unpatched | length) without credentials, slowest \(.slowest_seconds) s"'
+}
+
+load_is_well() {
+    local wrong
+    wrong=$(loaded ".failed + [.unpatched[] | select(.began >= ${1-0})] | .[:3] | tojson")
+    [[ $wrong == '[]' ]] || fail "$(load_figures): $wrong"
 }
