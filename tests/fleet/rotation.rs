@@ -59,7 +59,7 @@ fn keyring_in_s3_rotates_as_the_one_in_the_cluster() {
         let kid = scene.kid().ok_or("a key")?;
         scene.command(0, &["rotate", "--yes"])?;
         scene.until_rotated(&kid).await?;
-        assert_eq!(scene.fleet.starts(), [3, 3, 3], "{}", scene.nodes());
+        assert_eq!(scene.fleet.starts(), [2, 2, 2], "{}", scene.nodes());
         scene.finish().await.map(drop)
     });
 }

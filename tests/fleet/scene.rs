@@ -33,8 +33,11 @@ const OUTSIDE: Duration = Duration::from_secs(18);
 const INSIDE: Duration = Duration::from_secs(58);
 /// Longest wait for anything that irsad is to do by itself, on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_secs(600);
-const PACE: Duration = Duration::from_secs(2);
+const PACE: Duration = Duration::from_secs(3);
+const SHORTEST_PACE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_millis(100);
+/// What a daemon writes after each pass.
+const REPORT: &str = "/run/irsad/status.json";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/irsad";
 
 /// A fleet, irsad on each node, and the oracle.
@@ -78,7 +81,10 @@ impl Scene {
         };
         let fleet = Fleet::start_with(3, cloud, prepare).await?;
         let mut scene = Self::over(fleet, config)?;
-        scene.start_irsad()?;
+        // As `kubeadm init` comes before `kubeadm join`: this node has the key that `irsad prepare` made to sign next.
+        scene.start_irsad_on(0)?;
+        scene.until("the first node leads", async |scene| Ok(scene.leader().await == Some(0))).await?;
+        (1..3).try_for_each(|index| scene.start_irsad_on(index))?;
         scene.until_converged().await?;
         // What it saw before the first publication was the first node's way to start, not irsad's.
         scene.oracle = oracle(&scene.fleet)?;
@@ -91,11 +97,13 @@ impl Scene {
     }
 
     fn start_irsad(&mut self) -> Result<()> {
-        let config = self.config.clone();
-        self.fleet.nodes.iter_mut().try_for_each(|node| {
-            node.machine.write(IRSAD, &config)?;
-            node.start_irsad()
-        })
+        (0..self.fleet.nodes.len()).try_for_each(|index| self.start_irsad_on(index))
+    }
+
+    fn start_irsad_on(&mut self, index: usize) -> Result<()> {
+        let node = &mut self.fleet.nodes[index];
+        node.machine.write(IRSAD, &self.config)?;
+        node.start_irsad()
     }
 
     /// Puts a new machine in the place of a node, with irsad on it from the start.
@@ -214,13 +222,21 @@ fn oracle(fleet: &Fleet) -> Result<Oracle> {
     Oracle::start(fleet, Expected { issuer: ISSUER.to_owned(), caches, outside: OUTSIDE, inside: INSIDE })
 }
 
-/// Has every irsad look at everything each [`PACE`], as it does each minute, until what this returns is dropped: one of its files seems
-/// to change.
+/// Has every irsad look at everything when one of them has done something, and each [`PACE`], until what this returns is dropped: one
+/// of its files seems to change.
 fn quicken(fleet: &Fleet) -> mpsc::Sender<()> {
-    let manifests: Vec<PathBuf> = fleet.nodes.iter().map(|node| node.machine.path(MANIFEST)).collect();
+    let paths = |path: &str| fleet.nodes.iter().map(|node| node.machine.path(path)).collect::<Vec<PathBuf>>();
+    let (manifests, reports) = (paths(MANIFEST), paths(REPORT));
     let (stop, stopped) = mpsc::channel();
     thread::spawn(move || {
-        while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
+        let (mut looked_at, mut known) = (Instant::now(), Vec::new());
+        while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            let done: Vec<Option<Value>> = reports.iter().map(|path| last_action(path)).collect();
+            let pace = if done == known { PACE } else { SHORTEST_PACE };
+            if looked_at.elapsed() < pace {
+                continue;
+            }
+            (looked_at, known) = (Instant::now(), done);
             for manifest in &manifests {
                 // One that is not there has nobody who looks.
                 let _ = fs::metadata(manifest).and_then(|found| fs::set_permissions(manifest, found.permissions()));
@@ -230,7 +246,12 @@ fn quicken(fleet: &Fleet) -> mpsc::Sender<()> {
     stop
 }
 
+/// What a daemon did last, and when.
+fn last_action(report: &Path) -> Option<Value> {
+    Some(serde_json::from_slice::<Value>(&fs::read(report).ok()?).ok()?["lastAction"].take())
+}
+
 /// What the daemon saw last.
 fn report(node: &Node) -> Result<Value> {
-    Ok(serde_json::from_str(&node.machine.read("/run/irsad/status.json")?)?)
+    Ok(serde_json::from_str(&node.machine.read(REPORT)?)?)
 }
