@@ -141,7 +141,7 @@ fn failing_file_operation_is_said_and_leaves_every_file_old_or_new() -> Result {
 }
 
 #[test]
-fn killed_while_it_makes_a_key_the_next_run_still_ends_with_one_pair() -> Result {
+fn killed_while_it_makes_keys_the_next_run_still_ends_with_files_that_belong_together() -> Result {
     let Some(strace) = strace() else { return Ok(()) };
     let without_keys = || -> Result<Machine> {
         let machine = Machine::quickstart()?;
@@ -153,15 +153,12 @@ fn killed_while_it_makes_a_key_the_next_run_still_ends_with_one_pair() -> Result
         traced(&strace, &machine, &["-o", "/dev/null", "-e", &format!("inject=renameat:signal=KILL:when={number}")])?;
         let next = machine.run(&["run", "--once"])?;
         assert_eq!(next.code, Some(0), "killed at rename {number}: {next:?}");
-        let derived = Command::new("openssl")
-            .args(["pkey", "-pubout", "-in"])
-            .arg(machine.path("/etc/kubernetes/pki/sa.key"))
-            .output()?;
-        assert_eq!(
-            String::from_utf8(derived.stdout)?,
-            machine.read("/etc/kubernetes/pki/sa.pub")?,
-            "killed at rename {number}"
-        );
+        let mut derived = String::new();
+        for key in ["/etc/kubernetes/pki/sa.key", "/var/lib/irsad/standby.key"] {
+            let output = Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(machine.path(key)).output()?;
+            derived += &String::from_utf8(output.stdout)?;
+        }
+        assert_eq!(derived, machine.read("/etc/kubernetes/pki/sa.pub")?, "killed at rename {number}");
         assert!(machine.read(MANIFEST)?.contains("https://oidc.quickstart.example"));
     }
     Ok(())
