@@ -26,6 +26,8 @@ fn stop_signal_ends_the_daemon_and_changes_nothing() -> Result {
     let machine = Machine::quickstart()?;
     let mut daemon = machine.daemon(&[])?;
     daemon.hears("STATUS=ok", |message| message.contains("STATUS=ok"))?;
+    let certificate = machine.path("/var/lib/irsad/webhook/current.pem");
+    wait_until("the webhook, which starts beside the loop, has its certificate", || Ok(certificate.exists()))?;
     let before = machine.everything()?;
     daemon.signal("TERM")?;
     daemon.hears("STOPPING=1", |message| message.contains("STOPPING=1"))?;
