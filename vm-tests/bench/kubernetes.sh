@@ -170,7 +170,7 @@ has_default_service_account() { kubectl get serviceaccount default >/dev/null; }
 pod_token() {
     # Made by kube-controller-manager, which starts anew with the API server.
     wait_for 90 has_default_service_account
-    pod_manifest "$1" "$2" | kubectl create -f -
+    pod_manifest "$1" "$2" | kubectl create -f - >&2
     wait_for 60 pod_runs "$2"
     pod_aws_token "$1" "$2"
 }
