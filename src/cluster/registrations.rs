@@ -54,7 +54,7 @@ impl Configuration {
         let Self { metadata, webhooks } = self;
         let known =
             webhooks.into_iter().flatten().filter(|webhook| Registration::is_known(&metadata.name, &webhook.name));
-        known
+        let mut registrations: Vec<Registration> = known
             .map(|webhook| Registration {
                 configuration: metadata.name.clone(),
                 since: metadata.creation_timestamp,
@@ -62,6 +62,11 @@ impl Configuration {
                 pods: webhook.object_selector,
                 failure_policy: webhook.failure_policy,
             })
-            .collect()
+            .collect();
+        // A webhook that is asked a second time by the same configuration is one to a reader, and the last one decides.
+        registrations.reverse();
+        registrations
+            .dedup_by(|earlier, later| (&earlier.namespaces, &earlier.pods) == (&later.namespaces, &later.pods));
+        registrations
     }
 }

@@ -9,7 +9,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::cluster_object::{ClusterObject, Kind, ObjectPlace, StoredObject};
+use super::{
+    cluster_object::{ClusterObject, Kind, ObjectPlace, StoredObject},
+    pod_identity::WEB_IDENTITY_VOLUME,
+};
 use upstream::Upstream;
 
 /// Name of the configuration of the built-in webhook. Not the name that the AWS program's users give theirs: both may be there, and what
@@ -94,23 +97,33 @@ pub fn built_in_place() -> ObjectPlace {
 }
 
 /// The configuration by which each API server calls the webhook of its own node, trusting these certificates.
+///
+/// It has two webhooks with one address. An API server repeats no call whose connection is lost under way, as by a killed irsad: the
+/// second one is called for the pods that have come through the first without a token, so it asks again and alone decides by the
+/// failure policy.
 pub fn built_in(desired: &DesiredWebhook, certificates: &[String]) -> ClusterObject {
     let client = json!({
         "url": format!("https://127.0.0.1:{}{PATH}", desired.port),
         "caBundle": bundle(certificates),
     });
-    configuration(built_in_place(), desired, "pod-identity.irsad.built-in", client, &["v1", "v1beta1"])
+    let mut first = webhook(desired, "pod-identity.irsad.built-in", &client, &["v1", "v1beta1"]);
+    let mut again = first.clone();
+    first["failurePolicy"] = json!(FailurePolicy::Ignore.as_str());
+    again["name"] = json!("again.pod-identity.irsad.built-in");
+    if let Some(conditions) = again["matchConditions"].as_array_mut() {
+        conditions.push(json!({
+            "name": "without-a-token-for-aws",
+            "expression": format!(
+                "!has(object.spec.volumes) || !object.spec.volumes.exists(volume, volume.name == '{WEB_IDENTITY_VOLUME}')"
+            ),
+        }));
+    }
+    ClusterObject::new(built_in_place(), json!({ "webhooks": [first, again] }))
 }
 
-/// One MutatingWebhookConfiguration with one webhook (kubernetes/kubernetes `staging/src/k8s.io/api/admissionregistration/v1/types.go`).
-fn configuration(
-    place: ObjectPlace,
-    desired: &DesiredWebhook,
-    name: &str,
-    client: Value,
-    review_versions: &[&str],
-) -> ClusterObject {
-    let webhook = json!({
+/// One webhook (kubernetes/kubernetes `staging/src/k8s.io/api/admissionregistration/v1/types.go`).
+fn webhook(desired: &DesiredWebhook, name: &str, client: &Value, review_versions: &[&str]) -> Value {
+    json!({
         "name": name,
         "clientConfig": client,
         "rules": [{
@@ -130,8 +143,7 @@ fn configuration(
         "admissionReviewVersions": review_versions,
         // Containers that later webhooks add get credentials as well.
         "reinvocationPolicy": "IfNeeded",
-    });
-    ClusterObject::new(place, json!({ "webhooks": [webhook] }))
+    })
 }
 
 fn namespaces(desired: &DesiredWebhook) -> Value {
@@ -175,15 +187,21 @@ pub fn is_as_wanted(stored: &StoredObject, wanted: &ClusterObject) -> bool {
 
 /// What an apply leaves in place because somebody else has put it there.
 pub fn has_additions(stored: &StoredObject, wanted: &ClusterObject) -> bool {
+    let webhooks = |body: &Value| body["webhooks"].as_array().cloned().unwrap_or_default();
+    let (found, wanted) = (webhooks(stored.body()), webhooks(wanted.body()));
+    found.iter().any(|found| match wanted.iter().find(|wanted| wanted["name"] == found["name"]) {
+        Some(wanted) => is_added_to(found, wanted),
+        None => true,
+    })
+}
+
+fn is_added_to(found: &Value, wanted: &Value) -> bool {
     let count = |value: &Value| value.as_array().map_or(0, Vec::len);
-    let (all, wanted_all) = (&stored.body()["webhooks"], &wanted.body()["webhooks"]);
-    let (found, wanted) = (&all[0], &wanted_all[0]);
     let (way, wanted_way) = (&found["clientConfig"], &wanted["clientConfig"]);
     let selects_otherwise = |field: &str| {
         found[field].as_object().is_some_and(|selector| !selector.is_empty()) && found[field] != wanted[field]
     };
-    count(all) > count(wanted_all)
-        || count(&found["matchConditions"]) > count(&wanted["matchConditions"])
+    count(&found["matchConditions"]) > count(&wanted["matchConditions"])
         // Both ways at once are refused by the API server.
         || ["url", "service"].into_iter().any(|field| way.get(field).is_some() && wanted_way.get(field).is_none())
         || ["namespaceSelector", "objectSelector"].into_iter().any(selects_otherwise)

@@ -28,7 +28,7 @@ use crate::{
     kubernetes::{Node, PROGRAMS, programs},
 };
 
-fn settings(failure_policy: FailurePolicy) -> DesiredWebhook {
+pub fn settings(failure_policy: FailurePolicy) -> DesiredWebhook {
     DesiredWebhook {
         mode: Mode::BuiltIn,
         port: 23_443,

@@ -6,17 +6,27 @@ use std::{
     os::fd::OwnedFd,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use irsad::model::webhook::{DesiredWebhook, FailurePolicy, built_in};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
 
 use crate::{
     irsad::{Machine, PATIENCE, Result},
     kubernetes::{Node, PROGRAMS, programs},
     missing,
+    registration::settings,
 };
 
 const CERTIFICATE: &str = "/var/lib/irsad/webhook/current.pem";
@@ -224,5 +234,90 @@ async fn pod_of_an_annotated_account_is_stored_with_its_token_through_every_rest
         held.machine.read("/irsad.log")?
     );
     assert_eq!(held.bundle()?, bundle, "a restart made another certificate");
+    Ok(())
+}
+
+/// Calls of an API server on their way to irsad, one of which can be lost with its connection, as when irsad is killed.
+struct Way {
+    port: u16,
+    loses_next: Arc<AtomicBool>,
+    server: JoinHandle<()>,
+}
+
+impl Way {
+    async fn open(to: u16) -> Result<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let loses_next = Arc::new(AtomicBool::new(false));
+        let lost = loses_next.clone();
+        let server = tokio::spawn(async move {
+            let mut calls = JoinSet::new();
+            while let Ok((call, _)) = listener.accept().await {
+                calls.spawn(pass(call, to, lost.clone()));
+            }
+        });
+        Ok(Self { port, loses_next, server })
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn pass(mut call: TcpStream, to: u16, loses_next: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut irsad = TcpStream::connect(("127.0.0.1", to)).await?;
+    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = call.read(&mut asked) => match read? {
+                0 => return Ok(()),
+                _ if loses_next.swap(false, Ordering::SeqCst) => return Ok(()),
+                read => irsad.write_all(&asked[..read]).await?,
+            },
+            read = irsad.read(&mut answered) => match read? {
+                0 => return Ok(()),
+                read => call.write_all(&answered[..read]).await?,
+            },
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_whose_call_is_lost_under_way_is_asked_about_again_and_gets_its_token() -> Result {
+    if programs().is_none() {
+        missing(PROGRAMS, "a lost call of a real kube-apiserver");
+        return Ok(());
+    }
+    let node = Node::start().await.map_err(|error| error.to_string())?;
+    // What irsad registers itself goes straight to it.
+    Machine::at(&node.root()).write("/etc/irsad/irsad.d/own.yaml", "webhook: { exemptNamespaces: [default] }\n")?;
+    let held = Held::start(&node.root())?;
+    crate::irsad::wait_until("the webhook has a certificate", || Ok(held.machine.path(CERTIFICATE).exists()))?;
+    let way = Way::open(held.socket.local_addr()?.port()).await?;
+    account(&node, "app").await?;
+    for policy in [FailurePolicy::Ignore, FailurePolicy::Fail] {
+        let wanted = DesiredWebhook { port: way.port, exempt_namespaces: Vec::new(), ..settings(policy) };
+        let mut registration = built_in(&wanted, &[held.bundle()?]).body().clone();
+        registration["metadata"]["name"] = json!("by-hand");
+        create(&node, &registration).await?;
+        let name = |what: &str, number: usize| format!("{what}-{}-{number}", policy.as_str().to_lowercase());
+        let mut number = 0;
+        // The API server takes a moment to hear of the registration.
+        while !create(&node, &pod(&name("first", number), "app")).await.is_ok_and(|stored| is_patched(&stored)) {
+            number += 1;
+            assert!(number < 300, "{}", held.machine.read("/irsad.log")?);
+        }
+        for number in 0..5 {
+            way.loses_next.store(true, Ordering::SeqCst);
+            let stored = create(&node, &pod(&name("lost", number), "app")).await?;
+            assert!(!way.loses_next.load(Ordering::SeqCst), "nothing was lost");
+            assert!(is_patched(&stored), "{stored:#}");
+        }
+        node.kubectl(&["delete", "mutatingwebhookconfiguration", "by-hand"])
+            .await
+            .map_err(|error| error.to_string())?;
+    }
     Ok(())
 }

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{DesiredWebhook, OPT_OUT_LABEL, PATH, bundle, configuration};
+use super::{DesiredWebhook, OPT_OUT_LABEL, PATH, bundle, webhook};
 use crate::model::{
     cluster_object::{ClusterObject, Kind, ObjectPlace, StoredObject},
     pod_identity::PodIdentity,
@@ -138,7 +138,8 @@ impl Upstream {
             "caBundle": bundle(&certificates.all()),
         });
         let name = "pod-identity.irsad.upstream";
-        configuration(Self::configuration_place(), desired, name, client, self.review_versions())
+        let webhooks = json!([webhook(desired, name, &client, self.review_versions())]);
+        ClusterObject::new(Self::configuration_place(), json!({ "webhooks": webhooks }))
     }
 
     fn place(&self, kind: Kind) -> ObjectPlace {

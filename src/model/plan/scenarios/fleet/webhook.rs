@@ -164,7 +164,7 @@ fn renewed_certificate_is_trusted_beside_the_old_one_until_its_node_drops_that()
 
 #[test]
 fn whatever_somebody_changes_in_the_registration_is_mended() {
-    let changes: [fn(&mut Value); 8] = [
+    let changes: [fn(&mut Value); 11] = [
         |body| body["webhooks"][0]["failurePolicy"] = json!("Fail"),
         |body| body["webhooks"][0]["clientConfig"]["caBundle"] = json!(""),
         |body| body["webhooks"][0]["clientConfig"] = json!({ "service": { "name": "a", "namespace": "b" } }),
@@ -173,6 +173,9 @@ fn whatever_somebody_changes_in_the_registration_is_mended() {
         |body| body["webhooks"][0]["namespaceSelector"] = json!({ "matchLabels": { "a": "b" } }),
         |body| body["webhooks"][0]["rules"].as_array_mut().expect("a list").push(json!({})),
         |body| body["webhooks"] = json!([]),
+        |body| body["webhooks"][1]["failurePolicy"] = json!("Fail"),
+        |body| body["webhooks"][1]["objectSelector"] = json!({ "matchLabels": { "a": "b" } }),
+        |body| drop(body["webhooks"].as_array_mut().expect("a list").pop()),
     ];
     let mut fleet = registered_fleet(2);
     let wanted = stored(&fleet).expect("a registration").body()["webhooks"].clone();
