@@ -33,16 +33,13 @@ use crate::{
         plan::WebhookFacts,
         pod_identity::PodIdentity,
         probe::Probe,
-        webhook::{Mode, WebhookState},
+        webhook::{Mode, STARTING, WebhookState},
     },
     webhook::State,
 };
 
 /// Longest time that the end waits for what is under way: a little more than the server itself.
 const END_LIMIT: Duration = Duration::from_secs(12);
-
-/// Why it does not serve at first.
-const NOT_YET: &str = "it is starting";
 
 /// Where the webhook listens and what it reads. Where one of these changes, the webhook begins anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +91,7 @@ impl Webhook {
         let (order, orders) = flag::channel(Order { serve: serve(settings, false), ..Order::default() });
         let (states, state) = flag::channel(State::default());
         if order.borrow().serve.is_some() {
-            states.send_modify(|state| state.ready = Some(Err(NOT_YET.to_owned())));
+            states.send_modify(|state| state.ready = Some(Err(STARTING.to_owned())));
         }
         let (alive, gone) = flag::channel(());
         let mut runtime = tokio::runtime::Builder::new_current_thread();

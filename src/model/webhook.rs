@@ -74,6 +74,9 @@ pub struct WebhookState {
     pub problem: Option<String>,
 }
 
+/// What a webhook server says of itself between its start and its first list of service accounts.
+pub const STARTING: &str = "it is starting";
+
 impl WebhookState {
     /// Whether the API server of that node can call it at `port`.
     pub fn is_ready_at(&self, port: u16) -> bool {

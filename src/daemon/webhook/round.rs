@@ -12,12 +12,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Manner, NOT_YET, Order, Place, certificates, follow};
+use super::{Manner, Order, Place, certificates, follow};
 use crate::{
     host::Root,
     model::{
         pod_identity::{ContainerCredentials, RoleMap},
         probe::sentence,
+        webhook::STARTING,
     },
     webhook::{
         Mutation, Reviewer, State,
@@ -78,7 +79,7 @@ enum Part {
 
 impl<'a> Parts<'a> {
     fn new(states: &'a flag::Sender<State>) -> Self {
-        let parts = [Err(NOT_YET.to_owned()), Err(NOT_YET.to_owned()), Err(NOT_YET.to_owned()), Ok(()), Ok(())];
+        let parts = [Err(STARTING.to_owned()), Err(STARTING.to_owned()), Err(STARTING.to_owned()), Ok(()), Ok(())];
         let parts = Self { states, parts: Mutex::new(parts) };
         parts.tell();
         parts

@@ -9,7 +9,7 @@ mod upstream;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    cluster_object::StoredObject,
+    cluster_object::{ObjectPlace, StoredObject},
     probe::Probe,
     rotation::Ack,
     webhook::{FailurePolicy, Mode, WebhookState, trusted},
@@ -162,7 +162,7 @@ fn consequence(policy: FailurePolicy) -> &'static str {
 }
 
 /// Removes an object of ours; `false` where it could not be looked for.
-fn remove(place: &crate::model::cluster_object::ObjectPlace, found: &Probe<StoredObject>, plan: &mut Plan) -> bool {
+fn remove(place: &ObjectPlace, found: &Probe<StoredObject>, plan: &mut Plan) -> bool {
     match found {
         Probe::Unknown(why) => {
             plan.wait(why.clone(), WAITING_INTERVAL);

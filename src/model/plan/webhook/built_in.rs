@@ -6,10 +6,11 @@ use jiff::Timestamp;
 
 use super::{Look, NEWCOMER, consequence, remove};
 use crate::model::{
+    cluster_object::ObjectPlace,
     plan::{Action, Desired, Plan, SharedFacts, WAITING_INTERVAL, ack},
     probe::Probe,
     rotation::{Ack, required},
-    webhook::{built_in, built_in_place, has_additions, is_as_wanted},
+    webhook::{STARTING, built_in, built_in_place, has_additions, is_as_wanted},
 };
 
 /// An API server whose node has no webhook that is ready.
@@ -17,7 +18,7 @@ struct Missing {
     node: String,
     why: String,
     /// It will come by itself, as far as is known.
-    is_new: bool,
+    comes_by_itself: bool,
 }
 
 impl fmt::Display for Missing {
@@ -101,13 +102,13 @@ impl Look<'_> {
 
     /// API servers that have no webhook to call although they are told to.
     fn say(&self, missing: Vec<Missing>, plan: &mut Plan) {
-        for Missing { node, why, is_new } in missing {
+        for Missing { node, why, comes_by_itself } in missing {
             let consequence = consequence(self.desired.webhook.failure_policy);
             let text = format!(
                 "kube-apiserver of {node} has no pod-identity webhook to call ({why}): {consequence}; the registration stays for the \
                  other nodes"
             );
-            match is_new {
+            match comes_by_itself {
                 true => plan.wait(text, WAITING_INTERVAL),
                 false => plan.needs_a_person.push(text),
             }
@@ -138,7 +139,8 @@ pub fn webhooks_missing(desired: &Desired, shared: &SharedFacts, now: Timestamp)
 fn missing(desired: &Desired, shared: &SharedFacts, now: Timestamp) -> Vec<Missing> {
     let why = |node: String| {
         let ack = shared.acks.iter().find(|ack| ack.node == node);
-        Some(Missing { why: why_not(desired.webhook.port, ack, now)?, is_new: is_new(shared, &node, now), node })
+        let why = why_not(desired.webhook.port, ack, now)?;
+        Some(Missing { comes_by_itself: why == STARTING || is_new(shared, &node, now), why, node })
     };
     servers(shared).into_iter().filter_map(why).collect()
 }
@@ -183,7 +185,7 @@ fn is_new(shared: &SharedFacts, node: &str, now: Timestamp) -> bool {
 }
 
 /// An object of somebody else under our name.
-pub(super) fn foreign(place: &crate::model::cluster_object::ObjectPlace) -> String {
+pub(super) fn foreign(place: &ObjectPlace) -> String {
     format!(
         "{place} was made by somebody else (left as it is): it lacks the label app.kubernetes.io/managed-by: irsad; delete it, or set \
          webhook.mode: none"

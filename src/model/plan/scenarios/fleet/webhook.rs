@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{super::*, Fleet};
 use crate::model::{
     cluster_object::{OWNER_LABEL, StoredObject},
-    webhook::{WebhookState, built_in_place, trusted},
+    webhook::{STARTING, WebhookState, built_in_place, trusted},
 };
 
 const PORT: u16 = 23_443;
@@ -139,14 +139,15 @@ fn daemon_that_stops_leaves_registration_and_certificate_and_is_said() {
 }
 
 #[test]
-fn certificate_of_a_daemon_that_is_starting_stays_trusted() {
+fn certificate_of_a_daemon_that_is_starting_stays_trusted_and_nobody_is_called_for_it() {
     let mut fleet = registered_fleet(3);
     let trusted = bundle(&fleet);
     for port in [PORT, 9] {
-        let problem = Some("it is starting".to_owned());
+        let problem = Some(STARTING.to_owned());
         fleet.nodes[1].webhook = Some(WebhookState { port, problem, certificates: Vec::new() });
         fleet.rounds(20);
         assert_eq!((bundle(&fleet), fleet.cluster.done.len()), (trusted.clone(), 0));
+        assert_eq!(fleet.plan(0).needs_a_person, [""; 0]);
     }
 }
 
