@@ -18,11 +18,13 @@ use tokio::{
 };
 
 use crate::{
+    aws::Identity,
     config::Settings,
     execute::execute,
     host::{Root, files::KUBERNETES_STAGING, lock::Lock, systemd},
     model::{
         memory,
+        metrics::{of_pass, provider_drift},
         plan::{self, Desired, Facts, Plan},
         report::{self, DoneAction, History, Report},
     },
@@ -34,6 +36,7 @@ use crate::{
 mod candidacy;
 mod configuration;
 mod journal;
+mod metrics;
 mod pass;
 mod pod;
 mod region;
@@ -43,6 +46,7 @@ mod webhook;
 
 use candidacy::Candidacy;
 use journal::announce;
+use metrics::{Metrics, Sources};
 pub use pass::Pass;
 use region::remember_region;
 use wake::{Woken, changes_any_of, stop_signals, wait};
@@ -81,6 +85,8 @@ pub struct Irsad {
     candidacy: Option<Candidacy>,
     /// The webhook of this node, once the daemon has begun.
     webhook: Option<Webhook>,
+    /// What is told to a monitoring system, once the daemon has begun.
+    metrics: Option<Metrics>,
     /// It has just begun to lead: the next pass does what a leader does.
     begins_to_lead: bool,
     /// Complaint about a configuration that could not be loaded; the old one holds.
@@ -105,6 +111,7 @@ impl Irsad {
             said: Vec::new(),
             candidacy: None,
             webhook: None,
+            metrics: None,
             begins_to_lead: false,
             stale_settings: None,
             _lock: None,
@@ -168,8 +175,17 @@ impl Irsad {
         let mut plan = plan.clone();
         plan.needs_a_person.extend(self.stale_settings.clone());
         plan.notices.extend(self.world.settings.notices.iter().cloned());
+        plan.notices.extend(self.metrics.as_ref().and_then(Metrics::problem));
         let cluster = self.world.settings.cluster.as_str();
         report::report(cluster, &self.desired, facts, &plan, &self.history, process::id(), Timestamp::now())
+    }
+
+    /// Who AWS takes this node for.
+    ///
+    /// # Errors
+    /// No region, no credentials or no answer, as one sentence.
+    pub async fn identity(&self) -> Result<Identity, String> {
+        self.world.identity().await
     }
 
     /// What this irsad wants.
@@ -180,6 +196,7 @@ impl Irsad {
     /// One pass: observe, plan, execute in order until something fails or a stop is asked for. `None` where the stop came
     /// before anything was decided.
     async fn pass(&mut self, stop: &mut flag::Receiver<bool>) -> Option<Pass> {
+        let begun = Instant::now();
         // Only looking may be dropped half-way. A write never is: it runs outside of any select.
         let (facts, plan) = tokio::select! {
             biased;
@@ -188,12 +205,16 @@ impl Irsad {
         };
         systemd::alive();
         let mut pass = Pass { facts, plan, done: Vec::new(), failure: None };
+        let metrics = self.metrics.as_ref();
+        metrics.inspect(|metrics| metrics.pass_begins(&pass.facts, &pass.plan));
         let mut has_news = false;
         for action in &pass.plan.actions {
             if *stop.borrow() {
                 break;
             }
-            if let Err(error) = execute(&mut self.world, action).await {
+            let outcome = execute(&mut self.world, action).await;
+            metrics.inspect(|metrics| metrics.acted(action, outcome.is_ok()));
+            if let Err(error) = outcome {
                 pass.failure = Some(error.context(format!("could not {action}")));
                 break;
             }
@@ -203,7 +224,7 @@ impl Irsad {
             pass.done.push(action.to_string());
             self.history.last_action = Some(DoneAction { at: Timestamp::now(), what: action.to_string() });
         }
-        self.remember(&pass);
+        self.remember(&pass, begun);
         self.stand(&pass.facts).await;
         if let Some(candidacy) = self.candidacy.as_ref().filter(|_| has_news) {
             candidacy.tell();
@@ -212,7 +233,7 @@ impl Irsad {
     }
 
     /// What the next pass needs to know of this one, and what people do.
-    fn remember(&mut self, pass: &Pass) {
+    fn remember(&mut self, pass: &Pass, begun: Instant) {
         let now = Timestamp::now();
         report::seen(&mut self.history, &pass.facts, &pass.plan, now);
         let failure = pass.failure.as_ref().map(|error| format!("{error:#}"));
@@ -231,7 +252,12 @@ impl Irsad {
         let interval = if pass.plan.is_converged() { SLOW_INTERVAL } else { plan::CHECK_INTERVAL };
         let is_due = self.full_at.is_none_or(|at| at.elapsed() >= interval);
         self.closeness = if settled && !is_due && !pass.plan.look_closer { Closeness::Idle } else { Closeness::Full };
-        if let Err(error) = self.write_report(pass) {
+        let report = self.report(&pass.facts, &pass.plan);
+        if let Some(metrics) = &self.metrics {
+            let drifts = provider_drift(self.desired.provider.as_ref(), pass.facts.cluster.provider.as_ref());
+            metrics.pass_ends(of_pass(&report, drifts), pass.failure.is_none(), now, begun.elapsed());
+        }
+        if let Err(error) = self.write_report(&report) {
             tracing::warn!("cannot write {STATUS_FILE}, irsad status shows an older state: {error:#}");
         }
     }
@@ -246,10 +272,9 @@ impl Irsad {
         self.said = plan.needs_a_person.iter().chain(&plan.waiting_for).cloned().collect();
     }
 
-    fn write_report(&self, pass: &Pass) -> anyhow::Result<()> {
-        let report = self.report(&pass.facts, &pass.plan);
+    fn write_report(&self, report: &Report) -> anyhow::Result<()> {
         systemd::status(&report.summary);
-        self.world.root.replace_own(Path::new(STATUS_FILE), &serde_json::to_vec_pretty(&report)?, 0o644)?;
+        self.world.root.replace_own(Path::new(STATUS_FILE), &serde_json::to_vec_pretty(report)?, 0o644)?;
         Ok(())
     }
 
@@ -291,7 +316,11 @@ impl Irsad {
         let mut reload = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
         let mut files = self.watch(&config_files);
         // Before the first pass, which may wait for AWS: pods do not.
-        self.webhook = Some(Webhook::begin(self.world.root.clone(), &self.world.settings, held)?);
+        let webhook = Webhook::begin(self.world.root.clone(), &self.world.settings, held)?;
+        let (reviews, state) = (Arc::clone(&webhook.reviews), webhook.state.clone());
+        let sources = Sources { calls: self.world.aws_calls.clone(), reviews, webhook: state };
+        self.metrics = Some(Metrics::begin(self.world.settings.metrics.port, sources)?);
+        self.webhook = Some(webhook);
         let mut next = self.first_pass(&mut stop).await;
         while let Some(pass) = next {
             let pause = self.pause(&pass);

@@ -1,6 +1,7 @@
 //! Carries out one action. It decides nothing: what to do stands in the action, whether to do it was the planner's.
 
 mod keyring;
+mod migration;
 mod objects;
 mod pods;
 
@@ -26,6 +27,8 @@ use crate::{
     store::{Condition, Store as _, Version},
     world::{AwsClients, World},
 };
+
+pub use migration::migrate;
 
 /// Modes as kubeadm writes them.
 const PRIVATE: u32 = 0o600;

@@ -11,7 +11,7 @@
 //! ```
 //! Every pass starts from observation, never from memory. [`model::plan`] decides and touches nothing;
 //! [`execute`] acts and decides nothing; the first failure ends the pass and the next one observes afresh.
-//! Beside the loop, in a thread of its own, [`webhook`] answers the API server about new pods.
+//! Beside the loop, each in a thread of its own, [`webhook`] answers the API server about new pods, and metrics are served.
 //!
 //! # Layers
 //!

@@ -28,11 +28,14 @@ use crate::{
 
 mod cluster;
 mod control_plane;
+mod migration;
 mod pods;
 mod restore;
 mod shared;
+mod trust_policy;
 mod webhook;
 
+pub use migration::{Prepared, Request, prepare_migration};
 pub use pods::look_at_pod;
 pub use restore::observe_restore;
 pub use shared::{STATE, ack_name};
@@ -54,7 +57,8 @@ pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness,
     let shared = shared::observe_shared(world, &node, closeness).await;
     let webhook = webhook::observe_webhook(world, desired, &node, &shared, closeness).await;
     let pods = pods::observe_pods(world, &node, &shared, now).await;
-    Facts { node, cluster, shared, webhook, pods }
+    let trust_policy = trust_policy::observe_trust_policy(world, desired, &node, &shared, closeness).await;
+    Facts { node, cluster, shared, webhook, pods, trust_policy }
 }
 
 /// Observes this node alone.

@@ -11,11 +11,12 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    aws::{self, AwsConfig, Endpoints, iam::Iam, kms::Kms, s3::S3Store},
+    aws::{self, AwsConfig, Endpoints, Identity, calls::Calls, iam::Iam, kms::Kms, s3::S3Store},
     cluster::{ApiServer, ControllerLease, LegacyToken, secrets::SecretStore},
     config::{EndpointUrl, Settings},
     host::Root,
     model::{
+        cluster_object::StoredObject,
         location::{KeyringLocation, Location},
         memory::Change,
         plan::{BucketFacts, KeyringBucketFacts, PodsFacts, ProviderFacts, StoredKubeadmConfig, UpstreamFacts},
@@ -43,6 +44,8 @@ pub struct World {
     pub public: Arc<PublicClient>,
     /// Bucket and provider as last observed, and when.
     pub slow: Option<(Timestamp, SlowFacts)>,
+    /// Calls to AWS so far.
+    pub aws_calls: Calls,
     aws: Option<AwsClients>,
     /// Why AWS did not tell who we are, until the next look.
     aws_failure: Option<String>,
@@ -77,6 +80,8 @@ pub struct World {
     pub webhook: Probe<WebhookState>,
     /// Pods as last looked at, and when.
     pub pods: Option<(Timestamp, Probe<PodsFacts>)>,
+    /// The ConfigMap with the trust policy, as a full look last saw it.
+    pub trust_policy: Option<Probe<StoredObject>>,
 }
 
 /// Who leads, as far as this process knows.
@@ -146,6 +151,7 @@ impl World {
             settings,
             public,
             slow: None,
+            aws_calls: Calls::default(),
             aws: None,
             aws_failure: None,
             change: None,
@@ -164,6 +170,7 @@ impl World {
             unregistered_since: None,
             webhook: Probe::Unknown("only the daemon knows its webhook server".to_owned()),
             pods: None,
+            trust_policy: None,
         }
     }
 
@@ -172,6 +179,7 @@ impl World {
         let world = Self::new(self.root.clone(), settings, Arc::clone(&self.public));
         Self {
             change: self.change.take(),
+            aws_calls: self.aws_calls.clone(),
             acts: self.acts,
             has_told: self.has_told,
             leadership: self.leadership.clone(),
@@ -220,12 +228,30 @@ impl World {
         }
     }
 
+    /// The same where AWS has said it already; nothing is asked.
+    pub fn known_aws(&self) -> Option<&AwsClients> {
+        self.aws.as_ref()
+    }
+
     async fn connect_to_aws(&self) -> Result<AwsClients, String> {
+        let (config, identity) = self.identify().await?;
+        Ok(self.clients(&config, &identity.account, identity.partition))
+    }
+
+    /// Who AWS takes us for, asked anew.
+    ///
+    /// # Errors
+    /// As [`World::aws`].
+    pub async fn identity(&self) -> Result<Identity, String> {
+        self.identify().await.map(|(_, identity)| identity)
+    }
+
+    async fn identify(&self) -> Result<(AwsConfig, Identity), String> {
         let region = self.settings.aws.region.as_ref();
         let region = region.ok_or_else(|| "no AWS region is known; set aws.region".to_owned())?;
-        let config = aws::connect(region, self.endpoints()).await;
+        let config = aws::connect(region, self.endpoints()).await.counting(&self.aws_calls);
         let identity = aws::identity(&config).await.map_err(|error| sentence(&error))?;
-        Ok(self.clients(&config, &identity.account, identity.partition))
+        Ok((config, identity))
     }
 
     /// A new look begins: what failed in the last one is asked again.

@@ -1,6 +1,7 @@
 //! What the packages hold beside the program says what the program does.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     fs,
     path::{Path, PathBuf},
@@ -40,12 +41,14 @@ fn described(text: &str) -> Vec<&str> {
     options
 }
 
-/// The long options of `command`, without those of every command.
+/// The long options of `command` and of what stands below it, without those of every command.
 fn options(command: &clap::Command) -> Vec<&str> {
-    let own = command.get_arguments().filter(|argument| !argument.is_global_set());
+    let below = command.get_subcommands().flat_map(clap::Command::get_arguments);
+    let own = command.get_arguments().chain(below).filter(|argument| !argument.is_global_set());
     let mut options: Vec<&str> =
         own.filter_map(|argument| argument.get_long()).filter(|name| !BUILT_IN.contains(name)).collect();
     options.sort_unstable();
+    options.dedup();
     options
 }
 
@@ -104,6 +107,64 @@ fn iam_policies_are_those_that_irsad_prints() -> Result {
         assert!(output.status.success(), "{output:?}");
         let shipped = fs::read_to_string(packaging().join("iam").join(file))?;
         assert_eq!(String::from_utf8(output.stdout)?.trim_end(), shipped.trim_end(), "packaging/iam/{file}");
+    }
+    Ok(())
+}
+
+/// The file of alerts.
+fn rules() -> Result<String> {
+    Ok(fs::read_to_string(packaging().join("prometheus/irsad.rules.yaml"))?)
+}
+
+/// What stands behind `key` in each line that begins with it.
+fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(key)).map(str::trim).collect()
+}
+
+/// Names of irsad's metrics in `text`.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("irsad_")).collect()
+}
+
+#[test]
+fn manual_says_what_to_do_about_each_alert_and_each_points_there() -> Result {
+    let (manual, rules) = (manual()?, rules()?);
+    let section = part(&manual, ".SH ALERTS").ok_or("no section ALERTS")?;
+    let entries: Vec<&str> =
+        section.split("\n.TP\n.B ").skip(1).filter_map(|entry| entry.split_once('\n').map(|(name, _)| name)).collect();
+    let alerts = values(&rules, "alert:");
+    assert!(alerts.len() > 10, "{alerts:?}");
+    assert_eq!(entries, alerts, "in the same order");
+    let pointers: Vec<String> = alerts.iter().map(|name| format!("\"man 8 irsad, section ALERTS, {name}\"")).collect();
+    assert_eq!(values(&rules, "runbook:"), pointers);
+    Ok(())
+}
+
+#[test]
+fn each_alert_is_tried_firing_and_quiet() -> Result {
+    let (rules, tried) =
+        (rules()?, Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/prometheus/irsad.rules.test.yaml"));
+    let tried = fs::read_to_string(tried)?;
+    for alert in values(&rules, "alert:") {
+        let quiet = tried.matches(&format!("alertname: {alert}, exp_alerts: [] }}")).count();
+        let fires = tried.matches(&format!("alertname: {alert}\n        exp_alerts:\n          - exp_labels:")).count();
+        assert!(fires > 0 && quiet > 2, "{alert}: {fires} times firing, {quiet} times quiet");
+    }
+    Ok(())
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_there_are() -> Result {
+    let manual = manual()?;
+    let known = metrics(part(&manual, ".SH METRICS").ok_or("no section METRICS")?);
+    let dashboard = fs::read_to_string(packaging().join("grafana/irsad.json"))?;
+    let rules = rules()?;
+    for (file, text) in
+        [("alerts", values(&rules, "expr:").join("\n")), ("dashboard", values(&dashboard, "\"expr\":").join("\n"))]
+    {
+        let asked: BTreeSet<&str> = metrics(&text).into_iter().map(|name| name.trim_end_matches("_bucket")).collect();
+        let unknown: Vec<_> = asked.difference(&known).collect();
+        assert!(asked.len() > 10 && unknown.is_empty(), "{file}: {unknown:?}");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The IAM OIDC provider of an issuer: looked at, made, and given audiences.
 //!
-//! There is no call here that changes or deletes what someone else made: no update, no removal of audiences, no thumbprints.
+//! There is no call here that changes or deletes what someone else made: no update, no removal of audiences, no thumbprints. Only a
+//! person takes a provider over, by [`Iam::tag`].
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ pub struct ProviderState {
 impl Iam {
     /// Access to IAM. Nothing is sent yet.
     pub fn new(aws: &AwsConfig) -> Self {
-        let mut config = aws_sdk_iam::config::Builder::from(&aws.sdk);
+        let mut config = aws_sdk_iam::config::Builder::from(&aws.sdk).interceptor(aws.calls.clone());
         if let Some(url) = aws.endpoint(&aws.endpoints.iam) {
             config = config.endpoint_url(url);
         }
@@ -101,6 +102,32 @@ impl Iam {
             Err(error) if error.code() == Some("EntityAlreadyExists") => Ok(()),
             Err(error) => Err(with_quota(error.code(), Quota::Providers, AwsError::from_sdk(call, &error))),
         }
+    }
+
+    /// Puts tags on the provider, beside those that it has.
+    ///
+    /// # Errors
+    /// See [`Reason`]; the provider has its old tags, or after a lost answer perhaps the new ones.
+    pub async fn tag(&self, arn: &str, tags: &[(String, String)]) -> Result<(), AwsError> {
+        let call = Call::write("iam:TagOpenIDConnectProvider", arn);
+        let mut request = self.client.tag_open_id_connect_provider().open_id_connect_provider_arn(arn);
+        for (key, value) in tags {
+            let tag = Tag::builder().key(key).value(value).build();
+            request =
+                request.tags(tag.map_err(|error| AwsError::new(call.clone(), Reason::NotAws, error.to_string()))?);
+        }
+        request.send().await.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
+    }
+
+    /// Removes tags from the provider; those that it does not have are no error.
+    ///
+    /// # Errors
+    /// As [`Iam::tag`].
+    pub async fn untag(&self, arn: &str, keys: &[String]) -> Result<(), AwsError> {
+        let call = Call::write("iam:UntagOpenIDConnectProvider", arn);
+        let request = self.client.untag_open_id_connect_provider().open_id_connect_provider_arn(arn);
+        let request = request.set_tag_keys(Some(keys.to_vec()));
+        request.send().await.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
     }
 
     /// Lets the provider accept one more audience. Success where it does already.

@@ -114,7 +114,7 @@ impl Refusal {
 impl Kms {
     /// Access to `key`. Nothing is sent yet.
     pub fn new(aws: &AwsConfig, key: &KmsKey) -> Self {
-        let mut config = aws_sdk_kms::config::Builder::from(&aws.sdk);
+        let mut config = aws_sdk_kms::config::Builder::from(&aws.sdk).interceptor(aws.calls.clone());
         if let Some(url) = aws.endpoint(&aws.endpoints.kms) {
             config = config.endpoint_url(url);
         }

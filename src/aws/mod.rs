@@ -3,6 +3,7 @@
 //! Nothing here knows what the objects mean or what should be in the account: callers bring names, bytes and policies, and
 //! each function is one call. Redirects are never followed.
 
+pub mod calls;
 mod error;
 pub mod iam;
 pub mod kms;
@@ -20,7 +21,10 @@ use aws_sdk_sts::{
 use thiserror::Error;
 
 pub use self::error::{AwsError, Reason};
-use self::error::{Call, Cause, chain};
+use self::{
+    calls::Calls,
+    error::{Call, Cause, chain},
+};
 use crate::model::region::{AccountId, Partition, Region};
 
 /// Longest wait for a TCP connection.
@@ -62,9 +66,15 @@ pub struct AwsConfig {
     sdk: SdkConfig,
     endpoints: Endpoints,
     region: Region,
+    calls: Calls,
 }
 
 impl AwsConfig {
+    /// The same access, with every call counted in `calls`.
+    pub fn counting(self, calls: &Calls) -> Self {
+        Self { calls: calls.clone(), ..self }
+    }
+
     /// The region that calls go to.
     pub fn region(&self) -> &Region {
         &self.region
@@ -94,7 +104,7 @@ pub async fn connect(region: &Region, endpoints: Endpoints) -> AwsConfig {
         .retry_config(retries)
         .load()
         .await;
-    AwsConfig { sdk, endpoints, region: region.clone() }
+    AwsConfig { sdk, endpoints, region: region.clone(), calls: Calls::default() }
 }
 
 /// Why the region is not known.
@@ -141,7 +151,7 @@ pub struct Identity {
 /// See [`Reason`]. Nothing is known then.
 pub async fn identity(aws: &AwsConfig) -> Result<Identity, AwsError> {
     let call = Call::read("sts:GetCallerIdentity", "this node's own credentials");
-    let mut config = aws_sdk_sts::config::Builder::from(&aws.sdk);
+    let mut config = aws_sdk_sts::config::Builder::from(&aws.sdk).interceptor(aws.calls.clone());
     if let Some(url) = aws.endpoint(&aws.endpoints.sts) {
         config = config.endpoint_url(url);
     }
@@ -161,7 +171,7 @@ mod tests {
 
     fn aws(endpoints: Endpoints) -> AwsConfig {
         let region: Region = "eu-west-1".parse().expect("a region");
-        AwsConfig { sdk: SdkConfig::builder().build(), endpoints, region }
+        AwsConfig { sdk: SdkConfig::builder().build(), endpoints, region, calls: Calls::default() }
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl S3Store {
 
     /// Access to `bucket` with public documents, which `owner` owns or will own. Nothing is sent yet.
     pub fn new(aws: &AwsConfig, bucket: &BucketName, owner: &AccountId) -> Self {
-        let mut config = aws_sdk_s3::config::Builder::from(&aws.sdk);
+        let mut config = aws_sdk_s3::config::Builder::from(&aws.sdk).interceptor(aws.calls.clone());
         if let Some(url) = aws.endpoint(&aws.endpoints.s3) {
             // By path: there is no DNS name of the bucket at an endpoint of the operator's own.
             config = config.endpoint_url(url).force_path_style(true);

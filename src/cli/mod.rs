@@ -7,6 +7,7 @@ mod ask;
 mod check_config;
 mod completions;
 mod iam_policy;
+mod migrate;
 mod output;
 mod plan;
 mod prepare;
@@ -103,6 +104,8 @@ enum Command {
     Prepare(prepare::Prepare),
     /// Before kubelet, on every boot: put back what kube-apiserver of this node last proved
     Restore,
+    /// Take over an issuer that others have set up: says first what is going to be done, and does it with --yes
+    Migrate(migrate::Migrate),
     /// Print the IAM policy that the control-plane nodes need
     IamPolicy(iam_policy::IamPolicy),
     /// Print the trust policy that lets a service account assume a role
@@ -146,6 +149,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rebuild(command) => command.execute(&cli.global),
         Command::Prepare(command) => command.execute(&cli.global),
         Command::Restore => restore::execute(&cli.global),
+        Command::Migrate(command) => command.execute(&cli.global),
         Command::IamPolicy(command) => command.execute(&cli.global),
         Command::TrustPolicy(command) => command.execute(&cli.global),
         Command::CheckConfig => check_config::execute(&cli.global),

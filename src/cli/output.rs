@@ -3,13 +3,18 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, Write as _},
+    path::Path,
 };
 
 use jiff::Timestamp;
 use serde::Serialize;
+use similar::TextDiff;
 
 pub(super) use crate::model::outlook::duration;
 use crate::model::{plan::Plan, report::waits};
+
+/// Unchanged lines shown around a changed one.
+const CONTEXT_LINES: usize = 3;
 
 /// As `println!`, but a reader that went away (`irsad plan | head`) is no reason to stop what is under way.
 macro_rules! say {
@@ -33,6 +38,12 @@ pub(super) fn open_ends(plan: &Plan) -> String {
     let persons = plan.needs_a_person.iter().map(|why| format!("needs a person: {why}\n"));
     let waits = plan.waiting_for.iter().map(|what| format!("{}\n", waits(what)));
     persons.chain(waits).chain(plan.notices.iter().map(|notice| format!("note: {notice}\n"))).collect()
+}
+
+/// What becomes of a file, as `diff --unified` has it.
+pub(super) fn diff(path: &Path, old: &str, new: &str) -> String {
+    let path = path.display().to_string();
+    TextDiff::from_lines(old, new).unified_diff().context_radius(CONTEXT_LINES).header(&path, &path).to_string()
 }
 
 /// Rows of cells as aligned columns, two spaces apart; the last column is not padded.

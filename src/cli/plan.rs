@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use similar::TextDiff;
 
 use crate::model::plan::{self, Action};
 
@@ -12,8 +11,6 @@ use super::{Global, Output, output};
 
 /// There is something to do, with `--detailed-exitcode`.
 const EXIT_SOMETHING_TO_DO: u8 = 2;
-/// Unchanged lines shown around a changed one.
-const CONTEXT_LINES: usize = 3;
 
 /// Say what the next pass would do, and change nothing.
 #[derive(Debug, Args)]
@@ -84,7 +81,5 @@ fn output_of(action: &Action) -> ActionOutput {
 /// The unified diff of a manifest change.
 fn diff(action: &Action) -> Option<String> {
     let Action::ReplaceManifest { path, text, old_text, .. } = action else { return None };
-    let path = path.display().to_string();
-    let diff = TextDiff::from_lines(old_text, text);
-    Some(diff.unified_diff().context_radius(CONTEXT_LINES).header(&path, &path).to_string())
+    Some(output::diff(path, old_text, text))
 }

@@ -34,7 +34,7 @@ pub(super) fn files(global: &Global) -> Vec<PathBuf> {
     vec![global.config.clone(), drop_ins(global)]
 }
 
-fn drop_ins(global: &Global) -> PathBuf {
+pub(super) fn drop_ins(global: &Global) -> PathBuf {
     global.config.with_file_name("irsad.d")
 }
 
@@ -81,7 +81,7 @@ fn text(root: &Root, path: &Path) -> anyhow::Result<Option<String>> {
 }
 
 /// kops writes its manifest under a name of its own.
-fn distribution(root: &Root) -> Distribution {
+pub(super) fn distribution(root: &Root) -> Distribution {
     match root.locate(Path::new(Distribution::Kops.manifest())) {
         Ok(path) if path.exists() => Distribution::Kops,
         Ok(_) | Err(_) => Distribution::Kubeadm,

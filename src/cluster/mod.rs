@@ -10,6 +10,7 @@ mod events;
 pub(crate) mod fake;
 #[cfg(test)]
 mod fake_secrets;
+mod irsa_manager;
 pub mod lease;
 mod lines;
 mod no_answer;

@@ -14,7 +14,7 @@ use crate::model::{
 /// Twice the largest difference of clocks with which irsad goes on.
 const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(10);
 /// Tag on what irsad created, with the cluster's name as its value.
-const OWNER_TAG: &str = "irsad/cluster";
+pub const OWNER_TAG: &str = "irsad/cluster";
 
 impl Settings {
     /// What these settings want of this node and of what its cluster shares.

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, path::Path};
 
-use crate::model::{location::Location, region::Region};
+use crate::model::{issuer::IssuerUrl, location::Location, region::Region};
 
 use super::{
     ClusterName, Distribution, Mistakes, Settings, keyring,
@@ -77,6 +77,7 @@ impl Reading {
         let provider = options::provider(root.section("provider"));
         let rotation = options::rotation(root.section("rotation"), &mut notices);
         let webhook = webhook::webhook(root.section("webhook"), &rotation, &provider);
+        let metrics = options::metrics(root.section("metrics"), webhook.as_ref().map(|webhook| webhook.port));
         let api_server = options::api_server(root.section("apiServer"), around, rotation.below_floors);
         let store: Option<Location> = root.section("issuer").text("store");
         let keyring_section = root.section("keyring");
@@ -86,19 +87,39 @@ impl Reading {
             provider.manage || matches!(store, Some(Location::S3 { .. })) || keyring.needs_aws() || composes_arns;
         let aws = options::aws(root.section("aws"), around, in_aws, &needs_region);
         let issuer = options::issuer(root.section("issuer"), aws.region.as_ref());
+        notices.extend(issuer.as_ref().and_then(|issuer| slash_at_the_end(&issuer.url)));
         keyring::check_region(&keyring_section, &keyring, aws.region.as_ref());
         keyring_section.finish();
         let distribution = api_server.as_ref().map(|settings| settings.distribution);
         root.finish();
 
         let settings = match (cluster, issuer, api_server, webhook) {
-            (Some(cluster), Some(issuer), Some(api_server), Some(webhook)) => {
-                Some(Settings { cluster, issuer, keyring, aws, provider, api_server, rotation, webhook, notices })
-            }
+            (Some(cluster), Some(issuer), Some(api_server), Some(webhook)) => Some(Settings {
+                cluster,
+                issuer,
+                keyring,
+                aws,
+                provider,
+                api_server,
+                rotation,
+                webhook,
+                metrics,
+                notices,
+            }),
             _ => None,
         };
         Self { settings, mistakes: log.into_inner(), needs_region: needs_region.get(), distribution }
     }
+}
+
+/// Right for a cluster whose tokens have always carried it, and a slip of the pen for a new one.
+fn slash_at_the_end(issuer: &IssuerUrl) -> Option<String> {
+    issuer.ends_with_slash().then(|| {
+        format!(
+            "issuer.url {issuer} ends with a slash, which tokens then carry in iss: keep it where the cluster has had it so far, and leave \
+             it out for a new cluster"
+        )
+    })
 }
 
 fn check_version(root: &Section<'_>) {

@@ -23,6 +23,7 @@ mod tree;
 mod values;
 mod webhook;
 
+pub use desired::OWNER_TAG;
 pub use inputs::Inputs;
 pub use mistake::{Mistake, Mistakes};
 pub use pod_values::{
@@ -54,6 +55,8 @@ pub struct Settings {
     pub rotation: RotationSettings,
     /// `webhook`: how pods get their tokens.
     pub webhook: WebhookSettings,
+    /// `metrics`: where a monitoring system reads how irsad does.
+    pub metrics: MetricsSettings,
     /// What a person should know about this configuration: one sentence each, for journal and status.
     pub notices: Vec<String>,
 }
@@ -203,6 +206,16 @@ pub struct RotationSettings {
     pub below_floors: bool,
 }
 
+/// `metrics`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// `metrics.port` (`23444`, 0 to 65535): where metrics are served on 127.0.0.1; `0` serves none (`None`).
+    ///
+    /// On by default, as with every other part of a control plane: they show no secret, only this machine can read them, and whoever looks
+    /// for them has a trouble at hand and no wish to restart anything.
+    pub port: Option<u16>,
+}
+
 impl Distribution {
     /// Where this distribution keeps the kube-apiserver manifest.
     pub fn manifest(self) -> &'static str {
@@ -212,21 +225,24 @@ impl Distribution {
         }
     }
 
-    fn signing_key(self) -> &'static str {
+    /// Where it keeps the signing key.
+    pub fn signing_key(self) -> &'static str {
         match self {
             Self::Kubeadm => "/etc/kubernetes/pki/sa.key",
             Self::Kops => "/srv/kubernetes/kube-apiserver/service-account.key",
         }
     }
 
-    fn verifying_keys(self) -> &'static str {
+    /// Where it keeps the keys that are accepted.
+    pub fn verifying_keys(self) -> &'static str {
         match self {
             Self::Kubeadm => "/etc/kubernetes/pki/sa.pub",
             Self::Kops => "/srv/kubernetes/kube-apiserver/service-account.pub",
         }
     }
 
-    fn kubeconfig(self) -> &'static str {
+    /// Where it keeps the kubeconfig of an administrator.
+    pub fn kubeconfig(self) -> &'static str {
         match self {
             Self::Kubeadm => "/etc/kubernetes/admin.conf",
             Self::Kops => "/var/lib/kubectl/kubeconfig",

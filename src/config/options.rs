@@ -15,7 +15,7 @@ use crate::model::{
 
 use super::{
     Access, ApiServerSettings, AwsSettings, Distribution, EndpointUrl, Endpoints, IssuerSettings, Keys,
-    ProviderSettings, Restart, RotationSettings,
+    MetricsSettings, ProviderSettings, Restart, RotationSettings,
     section::Section,
     values::{HostPath, Span},
 };
@@ -73,7 +73,13 @@ fn s3_url(
     given: Option<IssuerUrl>,
     access: Access,
 ) -> Option<IssuerUrl> {
-    if access == Access::External && given.is_some() {
+    if access == Access::External {
+        if !section.has("url") {
+            section.blame(
+                "url",
+                "it is missing; with issuer.access: external write the URL under which CloudFront or a web server of yours serves the documents",
+            );
+        }
         return given;
     }
     let addresses = addresses(bucket, prefix, region?);
@@ -81,7 +87,7 @@ fn s3_url(
     match given {
         None if section.has("url") => None,
         None => first.parse().map_err(|error| section.blame("store", format!("it makes no issuer: {error}"))).ok(),
-        Some(url) if addresses.iter().any(|address| address == url.as_str()) => Some(url),
+        Some(url) if addresses.iter().any(|address| address == url.base()) => Some(url),
         Some(url) => {
             let text = format!(
                 "{url} is not an address of the bucket, and nobody would find the documents there; leave it out for {first}, \
@@ -313,6 +319,20 @@ pub(super) fn rotation(section: Section<'_>, notices: &mut Vec<String>) -> Rotat
     }
     section.finish();
     settings
+}
+
+/// `metrics`; `taken` is the port of the webhook.
+pub(super) fn metrics(section: Section<'_>, taken: Option<u16>) -> MetricsSettings {
+    let number = section.number("port").unwrap_or(23444);
+    let port = u16::try_from(number).ok();
+    if port.is_none() {
+        section.blame("port", format!("{number} is not a port; use 1 to 65535, or 0 for none"));
+    }
+    if port.is_some() && port == taken {
+        section.blame("port", format!("{number} is also webhook.port; give each its own"));
+    }
+    section.finish();
+    MetricsSettings { port: port.filter(|port| *port > 0) }
 }
 
 fn span(section: &Section<'_>, key: &'static str, default: Duration) -> Duration {

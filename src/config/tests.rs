@@ -106,6 +106,7 @@ fn smallest_configuration_has_every_default() {
                 replicas: 2,
             },
         },
+        metrics: MetricsSettings { port: Some(23444) },
         notices: Vec::new(),
     };
     assert_eq!(settings, expected);
@@ -263,9 +264,9 @@ fn issuer_and_store_must_belong_together() {
              and serve them there",
         ),
         (
-            "store: s3://prod-1-oidc, url: https://prod-1-oidc.s3.eu-west-1.amazonaws.com/",
-            "issuer.url: issuer https://prod-1-oidc.s3.eu-west-1.amazonaws.com/ ends with a slash; tokens would carry another iss than \
-             the one IAM compares, leave it out",
+            "store: s3://prod-1-oidc, access: external",
+            "issuer.url: it is missing; with issuer.access: external write the URL under which CloudFront or a web server of yours serves \
+             the documents",
         ),
         ("store: /srv/oidc", "issuer.store: store /srv/oidc is neither s3://BUCKET[/PREFIX] nor file:///DIR"),
     ] {
@@ -278,10 +279,13 @@ fn issuer_and_store_must_belong_together() {
             "https://b-1.s3.dualstack.eu-west-1.amazonaws.com",
         ),
         ("store: s3://b-1, url: https://s3-eu-west-1.amazonaws.com/b-1", "https://s3-eu-west-1.amazonaws.com/b-1"),
+        ("store: s3://b-1, url: https://s3-eu-west-1.amazonaws.com/b-1/", "https://s3-eu-west-1.amazonaws.com/b-1/"),
         ("store: s3://b-1, url: https://oidc.example.com, access: external", "https://oidc.example.com"),
         ("store: file:///srv/oidc, url: https://oidc.example.com/a", "https://oidc.example.com/a"),
     ] {
-        assert_eq!(one(&text(issuer)).issuer.url.as_str(), url);
+        let settings = one(&text(issuer));
+        assert_eq!(settings.issuer.url.as_str(), url);
+        assert_eq!(settings.notices.iter().any(|notice| notice.contains("ends with a slash")), url.ends_with('/'));
     }
 }
 
@@ -398,12 +402,12 @@ fn kops_has_defaults_of_its_own() {
 #[test]
 fn values_are_read_as_written() {
     let text = format!(
-        "{SMALLEST}  access: external\n  createBucket: false\naws:\n  region: us-gov-west-1\n  endpointUrl: {{ s3: \"http://127.0.0.1:5000\", kms: \"http://127.0.0.1:5000\" }}\n\
+        "{SMALLEST}  access: external\n  url: https://oidc.example.com\n  createBucket: false\naws:\n  region: us-gov-west-1\n  endpointUrl: {{ s3: \"http://127.0.0.1:5000\", kms: \"http://127.0.0.1:5000\" }}\n\
          rotation: {{ period: never, publishLead: 2d, tokenLifetime: 1d12h, verifyRetention: 400d }}\n\
          webhook: {{ mode: none, port: 1, failurePolicy: Fail, tokenExpiration: 36h }}\napiServer: {{ restart: never, evidenceTimeout: 10m }}\n"
     );
     let settings = one(&text);
-    assert_eq!(settings.issuer.url.as_str(), "https://prod-1-oidc.s3.us-gov-west-1.amazonaws.com");
+    assert_eq!(settings.issuer.url.as_str(), "https://oidc.example.com");
     assert_eq!((settings.issuer.access, settings.issuer.create_bucket), (Access::External, false));
     let endpoint = "http://127.0.0.1:5000".parse().ok();
     assert_eq!(
@@ -434,4 +438,10 @@ fn what_is_dangerous_is_said() {
         ["rotation.belowFloors is true: keys may leave before tokens do, valid tokens can be refused; only for tests"]
     );
     assert_eq!(settings.webhook.token_expiration, Duration::from_secs(600));
+}
+
+#[test]
+fn port_0_serves_no_metrics() {
+    let port = |text: &str| one(&format!("{SMALLEST}metrics: {{ port: {text} }}\n")).metrics.port;
+    assert_eq!((port("0"), port("1"), port("65535")), (None, Some(1), Some(65_535)));
 }

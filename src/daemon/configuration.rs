@@ -49,6 +49,9 @@ impl Irsad {
                     if let Some(webhook) = &self.webhook {
                         webhook.change(&settings, webhook.serves());
                     }
+                    if let Some(metrics) = &self.metrics {
+                        metrics.change(settings.metrics.port);
+                    }
                     self.desired = settings.desired();
                     self.world = self.world.with_settings(settings);
                 }

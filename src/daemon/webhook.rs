@@ -21,7 +21,7 @@ mod certificates;
 mod follow;
 mod round;
 
-use std::{net::TcpListener, path::PathBuf, thread, time::Duration};
+use std::{net::TcpListener, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::watch as flag, time::timeout};
@@ -35,7 +35,7 @@ use crate::{
         probe::Probe,
         webhook::{Mode, STARTING, WebhookState},
     },
-    webhook::State,
+    webhook::{State, stats::Stats},
 };
 
 /// Longest time that the end waits for what is under way: a little more than the server itself.
@@ -79,6 +79,8 @@ pub(super) struct Webhook {
     order: flag::Sender<Order>,
     /// What the webhook last said of itself.
     pub state: flag::Receiver<State>,
+    /// Its reviews so far.
+    pub reviews: Arc<Stats>,
     gone: flag::Receiver<()>,
 }
 
@@ -97,12 +99,14 @@ impl Webhook {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         // Large reviews are worked on beside the others; more threads than that have nothing to do.
         let runtime = runtime.enable_all().max_blocking_threads(4).build().context("cannot start the webhook")?;
+        let reviews = Arc::new(Stats::default());
+        let counted = Arc::clone(&reviews);
         let run = move || {
             let _alive = alive;
-            runtime.block_on(round::keep(root, held, orders, states));
+            runtime.block_on(round::keep(root, held, orders, states, counted));
         };
         thread::Builder::new().name("webhook".to_owned()).spawn(run).context("cannot start the webhook")?;
-        Ok(Self { order, state, gone })
+        Ok(Self { order, state, reviews, gone })
     }
 
     /// Serves as these settings say from now on; where they want no webhook here, as long as API servers are told to call it.
@@ -122,7 +126,7 @@ impl Webhook {
 
     /// What it last said of itself; Absent where it is not to serve.
     pub fn told(&mut self) -> Probe<WebhookState> {
-        let State { ready, certificates } = self.state.borrow_and_update().clone();
+        let State { ready, certificates, .. } = self.state.borrow_and_update().clone();
         let order = self.order.borrow();
         match (&order.serve, ready) {
             (Some((place, _)), Some(ready)) => {

@@ -11,9 +11,10 @@ pub use webhook::webhook;
 use super::{
     discovery::{DISCOVERY_PATH, Discovery},
     jwks::Jwks,
-    plan::{ApiServer, Desired, Facts, PublicDocument},
+    plan::{ApiServer, Desired, Facts, PublicDocument, StoredDocument},
     probe::Probe,
     report::missed_pods_report,
+    served::{Place, Served},
 };
 
 /// One thing that must hold.
@@ -49,6 +50,7 @@ pub fn checks(desired: &Desired, facts: &Facts) -> Vec<Check> {
         ApiServer::None | ApiServer::NoKubeconfig(_) | ApiServer::Silent(_) => None,
     };
     let mut checks = vec![
+        store(desired, facts),
         Check {
             statement: format!("{discovery_url} names issuer {} and its keys", desired.issuer),
             outcome: public(cluster.public_discovery.as_ref(), &discovery_url, |found| {
@@ -83,6 +85,41 @@ pub fn pods(facts: &Facts) -> Check {
         (Some(Probe::Present(_) | Probe::Absent), Some(line)) => Outcome::Fails(line),
     };
     Check { statement: "every pod whose service account has a role has credentials".to_owned(), outcome }
+}
+
+/// The side before the URL: who reads on finds the URL wrong and knows which of the two is to be put right.
+fn store(desired: &Desired, facts: &Facts) -> Check {
+    let cluster = &facts.cluster;
+    let documents = [
+        (desired.jwks_path.as_str(), cluster.jwks(), &cluster.public_jwks),
+        (DISCOVERY_PATH, cluster.discovery(), &cluster.public_discovery),
+    ];
+    let of_one = |(path, stored, public): (&str, &Probe<StoredDocument>, &Option<Probe<PublicDocument>>)| {
+        let url = desired.issuer.document(path);
+        let by_front = desired.is_served_by_front();
+        let place = Place { path, url: &url, store: &desired.store, by_front };
+        match (stored, public) {
+            (Probe::Unknown(why), _) => Outcome::Unknown(why.clone()),
+            (Probe::Absent, _) => Outcome::Fails(format!(
+                "{} holds no {}; is the daemon running, and may it write there?",
+                desired.store,
+                place.kind()
+            )),
+            (Probe::Present(_), None) => Outcome::Holds,
+            (Probe::Present(stored), Some(public)) => {
+                let served = place.compare(&stored.body, public);
+                match (place.sentence(&served), served) {
+                    (None, _) => Outcome::Holds,
+                    (Some(why), Served::Unknown(_)) => Outcome::Unknown(why),
+                    (Some(why), _) => Outcome::Fails(why),
+                }
+            }
+        }
+    };
+    let outcomes = documents.map(of_one);
+    let first = outcomes.iter().find(|outcome| **outcome != Outcome::Holds).cloned().unwrap_or(Outcome::Holds);
+    let statement = format!("{} serves what {} holds", desired.issuer, desired.store);
+    Check { statement, outcome: first }
 }
 
 fn public(found: Option<&Probe<PublicDocument>>, url: &str, check: impl FnOnce(&PublicDocument) -> Outcome) -> Outcome {

@@ -29,6 +29,8 @@ pub enum Kind {
     RoleBinding,
     /// Private things.
     Secret,
+    /// Things that everybody in the cluster may know.
+    ConfigMap,
     /// A name and an address for pods.
     Service,
     /// How many pods may be away at once.
@@ -73,6 +75,7 @@ impl Kind {
             Self::Role => ("Role", "rbac.authorization.k8s.io/v1", "roles"),
             Self::RoleBinding => ("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings"),
             Self::Secret => ("Secret", "v1", "secrets"),
+            Self::ConfigMap => ("ConfigMap", "v1", "configmaps"),
             Self::Service => ("Service", "v1", "services"),
             Self::PodDisruptionBudget => ("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
             Self::Deployment => ("Deployment", "apps/v1", "deployments"),

@@ -8,9 +8,10 @@ use thiserror::Error;
 /// (`CreateOpenIDConnectProvider`).
 const LONGEST_ISSUER_BYTES: usize = 255;
 
-/// OIDC issuer: `https`, no user, port, query or fragment, no trailing slash (OpenID Connect Discovery 1.0, section 3).
+/// OIDC issuer: `https`, no user, port, query or fragment (OpenID Connect Discovery 1.0, section 3).
 ///
-/// A port is allowed by OpenID Connect, but IAM refuses a provider URL that has one.
+/// A port is allowed by OpenID Connect, but IAM refuses a provider URL that has one. A slash at the end belongs to the issuer: a
+/// cluster whose tokens carry one can neither lose nor gain it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IssuerUrl(String);
 
@@ -29,9 +30,6 @@ pub enum IssuerError {
     /// `?` or `#`.
     #[error("issuer {0} has a query or fragment; OpenID Connect Discovery allows neither, leave it out")]
     QueryOrFragment(String),
-    /// A slash at the end.
-    #[error("issuer {0} ends with a slash; tokens would carry another iss than the one IAM compares, leave it out")]
-    TrailingSlash(String),
     /// Empty, `.` or `..` path segments, or characters that need escaping.
     #[error(
         "issuer {0} has an empty, dot or escaped path segment; use letters, digits, '-', '_', '.' and '~' between single slashes"
@@ -63,9 +61,19 @@ impl IssuerUrl {
         &self.without_scheme()[self.host().len()..]
     }
 
-    /// URL of a document below the issuer.
+    /// Whether it ends with a slash, which every verifier then has to compare too.
+    pub fn ends_with_slash(&self) -> bool {
+        self.0.ends_with('/')
+    }
+
+    /// The URL without a slash at its end: what documents stand below.
+    pub fn base(&self) -> &str {
+        self.0.strip_suffix('/').unwrap_or(&self.0)
+    }
+
+    /// URL of a document below the issuer (OpenID Connect Discovery 1.0, section 4: a terminating slash is removed first).
     pub fn document(&self, path: &str) -> String {
-        format!("{}/{path}", self.0)
+        format!("{}/{path}", self.base())
     }
 }
 
@@ -81,9 +89,7 @@ impl FromStr for IssuerUrl {
         if rest.contains(['?', '#']) {
             return Err(IssuerError::QueryOrFragment(own()));
         }
-        if rest.ends_with('/') {
-            return Err(IssuerError::TrailingSlash(own()));
-        }
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
         if host.contains(':') {
             return Err(IssuerError::Port(own()));
@@ -91,7 +97,7 @@ impl FromStr for IssuerUrl {
         if !is_host_name(host) {
             return Err(IssuerError::Host(own()));
         }
-        if path.is_some_and(|path| !path.split('/').all(is_plain_segment)) {
+        if path.is_some_and(|path| !is_path(path)) {
             return Err(IssuerError::Path(own()));
         }
         Ok(Self(own()))
@@ -114,6 +120,11 @@ fn is_host_name(host: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     host.len() <= 253 && host.split('.').all(label)
+}
+
+/// Whether `text` can be what stands behind the host of an issuer or below it: plain segments between single slashes, none at its ends.
+pub fn is_path(text: &str) -> bool {
+    text.len() <= LONGEST_ISSUER_BYTES && text.split('/').all(is_plain_segment)
 }
 
 /// Unreserved characters of RFC 3986 only: such a path is the same text in a flag, a URL and an S3 key.
@@ -188,8 +199,9 @@ mod tests {
             ("https://oidc.example.com:8443/a", IssuerError::Port),
             ("https://oidc.example.com?a=b", IssuerError::QueryOrFragment),
             ("https://oidc.example.com/a#b", IssuerError::QueryOrFragment),
-            ("https://oidc.example.com/", IssuerError::TrailingSlash),
-            ("https://oidc.example.com/a/", IssuerError::TrailingSlash),
+            ("https://oidc.example.com//", IssuerError::Path),
+            ("https://oidc.example.com/a//", IssuerError::Path),
+            ("https:///", IssuerError::Host),
             ("https://oidc.example.com//a", IssuerError::Path),
             ("https://oidc.example.com/a/../b", IssuerError::Path),
             ("https://oidc.example.com/a%20b", IssuerError::Path),
@@ -199,6 +211,19 @@ mod tests {
         }
         let long = format!("https://oidc.example.com/{}", "a".repeat(255));
         assert_eq!(long.parse::<IssuerUrl>(), Err(IssuerError::TooLong(long)));
+    }
+
+    #[test]
+    fn slash_at_the_end_stays_in_the_issuer_and_is_no_part_of_its_documents() {
+        for (text, without_scheme, document) in [
+            ("https://oidc.example.com/", "oidc.example.com/", "https://oidc.example.com/keys.json"),
+            ("https://oidc.example.com/a/", "oidc.example.com/a/", "https://oidc.example.com/a/keys.json"),
+        ] {
+            let issuer: IssuerUrl = text.parse().expect("a valid issuer");
+            assert_eq!((issuer.as_str(), issuer.without_scheme()), (text, without_scheme));
+            assert!(issuer.ends_with_slash());
+            assert_eq!(issuer.document("keys.json"), document);
+        }
     }
 
     #[test]

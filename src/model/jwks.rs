@@ -100,7 +100,7 @@ impl Jwks {
 
     /// Key ids in the order of the document; keys without one are left out.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().filter_map(|key| key.kid.as_deref())
+        self.keys.iter().filter_map(Jwk::kid)
     }
 
     /// Whether a key of this id is in the document.
@@ -149,9 +149,15 @@ impl Jwk {
         }
     }
 
-    /// Key id, where it has one.
+    /// Key id, where it has one. An empty one names nothing: the AWS guide for self-hosted clusters has it for Kubernetes before 1.16.
     pub fn kid(&self) -> Option<&str> {
-        self.kid.as_deref()
+        self.kid.as_deref().filter(|kid| !kid.is_empty())
+    }
+
+    /// Whether it is the same public key, under whatever id.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        let numbers = |key: &Self| [&key.crv, &key.n, &key.e, &key.x, &key.y].map(Clone::clone);
+        self.kty == other.kty && numbers(self) == numbers(other)
     }
 
     /// Signature algorithm, where it names one.

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use thiserror::Error;
 
-use super::{issuer::IssuerUrl, region::Region};
+use super::{issuer::is_path, region::Region};
 
 /// A place for objects, as written in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl FromStr for Location {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
             // The prefix becomes part of the issuer URL, so the issuer's rules hold for it.
-            if !prefix.is_empty() && format!("https://a/{prefix}").parse::<IssuerUrl>().is_err() {
+            if !prefix.is_empty() && !is_path(prefix) {
                 return Err(LocationError::Prefix(text.to_owned()));
             }
             return Ok(Self::S3 { bucket: bucket.parse()?, prefix: prefix.to_owned() });
@@ -215,6 +215,7 @@ mod tests {
             ("s3://Prod", LocationError::Bucket(BucketNameError::Invalid(own("Prod")))),
             ("s3://", LocationError::Bucket(BucketNameError::Invalid(own("")))),
             ("s3://prod-1-oidc/a//b", LocationError::Prefix(own("s3://prod-1-oidc/a//b"))),
+            ("s3://prod-1-oidc/a//", LocationError::Prefix(own("s3://prod-1-oidc/a//"))),
             ("s3://prod-1-oidc/../b", LocationError::Prefix(own("s3://prod-1-oidc/../b"))),
             ("file://srv", LocationError::Folder(own("file://srv"))),
             ("file:///srv/../etc", LocationError::Folder(own("file:///srv/../etc"))),

@@ -4,6 +4,7 @@
 
 pub mod checks;
 pub mod cluster_object;
+pub mod control_plane_only;
 pub mod discovery;
 pub mod election;
 pub mod file;
@@ -17,6 +18,8 @@ pub mod kubeadm;
 pub mod location;
 pub mod manifest;
 pub mod memory;
+pub mod metrics;
+pub mod migrate;
 pub mod missed_pods;
 pub mod node_policy;
 pub mod outlook;
@@ -30,6 +33,7 @@ pub mod report;
 pub mod request;
 pub mod rotation;
 pub mod sealed;
+pub mod served;
 mod splice;
 pub mod timeline;
 pub mod trust_policy;

@@ -2,7 +2,7 @@
 //!
 //! Pure text: nothing here asks AWS.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     issuer::IssuerUrl,
@@ -14,6 +14,32 @@ use super::{
 
 /// Longest customer managed policy, in characters; IAM does not count white space (IAM and AWS STS quotas).
 const LONGEST_MANAGED_POLICY: usize = 6144;
+
+/// What a node asks of the KMS key.
+pub(super) const SEALING: [&str; 2] = ["kms:GenerateDataKey", "kms:Decrypt"];
+
+/// Which of a cluster's permissions a policy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Every one: [`Part::Node`] and [`Part::Leader`] together.
+    All,
+    /// What every control-plane node asks for, the leader too.
+    Node,
+    /// What a node asks for only while it leads. Any control-plane node can come to lead.
+    Leader,
+}
+
+impl Part {
+    /// Those of `actions` that belong here, as a statement; `None` where there are none.
+    fn allow(self, sid: &str, actions: &[Action], resource: impl Into<Value>) -> Option<Statement> {
+        let own = actions.iter().filter(|(_, part)| self == Self::All || self == *part);
+        let own: Vec<&str> = own.map(|(action, _)| *action).collect();
+        (!own.is_empty()).then(|| Statement::of_role(sid, &own, resource))
+    }
+}
+
+/// An action of IAM's and who asks for it.
+type Action = (&'static str, Part);
 
 /// What irsad does with AWS, for the policy of its nodes' role.
 #[derive(Debug, Clone)]
@@ -46,72 +72,93 @@ pub struct Sealing<'a> {
 }
 
 impl Sealing<'_> {
+    /// Encryption context of this cluster's data keys, as condition keys.
+    pub(super) fn context(cluster: &str) -> Value {
+        json!({ "kms:EncryptionContext:app": "irsad", "kms:EncryptionContext:cluster": cluster })
+    }
+
     /// Nobody who has this policy can open another cluster's private halves, though one key may seal them all: KMS compares the
     /// encryption context (AWS KMS developer guide, "Encryption context").
     fn statement(&self) -> Statement {
         let resource = self.key.policy_resource(self.region.partition(), self.region, self.account);
-        let mut equals = json!({ "kms:EncryptionContext:app": "irsad", "kms:EncryptionContext:cluster": self.cluster });
+        let mut equals = Self::context(self.cluster);
         if let Some(alias) = self.key.alias() {
             equals["kms:RequestAlias"] = alias.into();
         }
-        let statement = Statement::of_role("IrsadSealing", &["kms:GenerateDataKey", "kms:Decrypt"], resource);
+        let statement = Statement::of_role("IrsadSealing", &SEALING, resource);
         statement.with_condition(json!({ "StringEquals": equals }))
     }
 }
 
-/// The least that a control-plane node's role must allow for `duties`; `None` where irsad asks AWS for nothing.
+/// The least that a control-plane node's role must allow for its `part` of `duties`; `None` where irsad asks AWS for nothing.
 ///
 /// `sts:GetCallerIdentity`, the one other call, needs no permission.
 ///
 /// # Errors
 /// More characters than IAM takes.
-pub fn node_policy(duties: &NodeDuties<'_>) -> Result<Option<String>, PolicyError> {
+pub fn node_policy(duties: &NodeDuties<'_>, part: Part) -> Result<Option<String>, PolicyError> {
     let mut statements = Vec::new();
     if let Some(objects) = &duties.objects {
-        // Without ListBucket a missing object is answered with 403: it could not be told from one that is forbidden.
-        let mut actions = vec!["s3:ListBucket"];
-        if duties.creates_bucket {
-            actions.insert(0, "s3:CreateBucket");
-        }
-        if duties.opens_bucket {
-            actions.extend(["s3:GetBucketPolicy", "s3:PutBucketPolicy"]);
-            actions.extend(["s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"]);
-        }
-        statements.push(Statement::of_role("IrsadBucket", &actions, objects.bucket_arn()));
-        statements.push(Statement::of_role("IrsadDocuments", &["s3:GetObject", "s3:PutObject"], objects.arns()));
+        statements.extend(document_statements(objects, duties, part));
     }
     if let Some((partition, account, issuer)) = duties.provider {
         let actions = [
-            "iam:GetOpenIDConnectProvider",
-            "iam:CreateOpenIDConnectProvider",
-            "iam:TagOpenIDConnectProvider",
-            "iam:AddClientIDToOpenIDConnectProvider",
+            ("iam:GetOpenIDConnectProvider", Part::Node),
+            ("iam:CreateOpenIDConnectProvider", Part::Leader),
+            ("iam:TagOpenIDConnectProvider", Part::Leader),
+            ("iam:AddClientIDToOpenIDConnectProvider", Part::Leader),
         ];
-        let provider = oidc_provider_arn(partition, account, issuer);
-        statements.push(Statement::of_role("IrsadProvider", &actions, provider));
+        statements.extend(part.allow("IrsadProvider", &actions, oidc_provider_arn(partition, account, issuer)));
     }
     if let Some(keyring) = &duties.keyring {
-        statements.extend(keyring_statements(keyring, duties.creates_bucket));
+        statements.extend(keyring_statements(keyring, duties.creates_bucket, part));
     }
-    statements.extend(duties.sealing.as_ref().map(Sealing::statement));
+    if part != Part::Leader {
+        statements.extend(duties.sealing.as_ref().map(Sealing::statement));
+    }
     if statements.is_empty() {
         return Ok(None);
     }
     render(statements, "node policy", LONGEST_MANAGED_POLICY, "use a shorter issuer").map(Some)
 }
 
-/// Nothing here deletes: what the bucket's own policy denies is not allowed either.
-fn keyring_statements(keyring: &KeyringBucket<'_>, creates_bucket: bool) -> [Statement; 2] {
+fn document_statements(
+    objects: &PublicObjects<'_>,
+    duties: &NodeDuties<'_>,
+    part: Part,
+) -> impl Iterator<Item = Statement> {
+    // Without ListBucket a missing object is answered with 403: it could not be told from one that is forbidden.
+    let mut actions = vec![("s3:ListBucket", Part::Node)];
+    if duties.creates_bucket {
+        actions.insert(0, ("s3:CreateBucket", Part::Leader));
+    }
+    if duties.opens_bucket {
+        let opens = ["s3:GetBucketPolicy", "s3:PutBucketPolicy"];
+        let unblocks = ["s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"];
+        actions.extend(opens.into_iter().chain(unblocks).map(|action| (action, Part::Leader)));
+    }
+    let on_objects = [("s3:GetObject", Part::Node), ("s3:PutObject", Part::Leader)];
+    let bucket = part.allow("IrsadBucket", &actions, objects.bucket_arn());
+    bucket.into_iter().chain(part.allow("IrsadDocuments", &on_objects, objects.arns()))
+}
+
+/// Nothing here deletes: what the bucket's own policy denies is not allowed either. Every node makes sure of the bucket before it writes
+/// what it has to tell.
+fn keyring_statements(
+    keyring: &KeyringBucket<'_>,
+    creates_bucket: bool,
+    part: Part,
+) -> impl Iterator<Item = Statement> {
     let mut actions = vec!["s3:ListBucket"];
     actions.extend(["s3:GetBucketPolicy", "s3:GetBucketPublicAccessBlock", "s3:GetBucketVersioning"]);
     if creates_bucket {
         actions.insert(0, "s3:CreateBucket");
         actions.extend(["s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketVersioning"]);
     }
-    [
-        Statement::of_role("IrsadKeyringBucket", &actions, keyring.bucket_arn()),
-        Statement::of_role("IrsadKeyring", &["s3:GetObject", "s3:PutObject"], keyring.objects("")),
-    ]
+    let actions: Vec<Action> = actions.into_iter().map(|action| (action, Part::Node)).collect();
+    let on_objects = ["s3:GetObject", "s3:PutObject"].map(|action| (action, Part::Node));
+    let bucket = part.allow("IrsadKeyringBucket", &actions, keyring.bucket_arn());
+    bucket.into_iter().chain(part.allow("IrsadKeyring", &on_objects, keyring.objects("")))
 }
 
 #[cfg(test)]
@@ -181,19 +228,19 @@ mod tests {
   ]
 }
 "#;
-        assert_eq!(node_policy(&all)?.as_deref(), Some(expected));
+        assert_eq!(node_policy(&all, Part::All)?.as_deref(), Some(expected));
 
         let less = NodeDuties { creates_bucket: false, opens_bucket: false, provider: None, ..all.clone() };
-        let policy: Value = serde_json::from_str(&node_policy(&less)?.ok_or("a policy")?)?;
+        let policy: Value = serde_json::from_str(&node_policy(&less, Part::All)?.ok_or("a policy")?)?;
         assert_eq!(policy["Statement"][0]["Action"], json!("s3:ListBucket"));
         assert_eq!(policy["Statement"].as_array().map(Vec::len), Some(2));
         let nothing = NodeDuties { objects: None, provider: None, ..all };
-        assert_eq!(node_policy(&nothing)?, None);
+        assert_eq!(node_policy(&nothing, Part::All)?, None);
         Ok(())
     }
 
     fn statements(duties: &NodeDuties<'_>) -> Result<Value, Box<dyn std::error::Error>> {
-        let mut policy: Value = serde_json::from_str(&node_policy(duties)?.ok_or("a policy")?)?;
+        let mut policy: Value = serde_json::from_str(&node_policy(duties, Part::All)?.ok_or("a policy")?)?;
         Ok(policy["Statement"].take())
     }
 
@@ -251,6 +298,55 @@ mod tests {
         let named = arn.parse()?;
         let duties = NodeDuties { keyring: None, sealing: Some(Sealing { key: &named, ..sealing }), ..duties };
         assert_eq!(statements(&duties)?, json!([sealing_by(arn, None)]));
+        Ok(())
+    }
+
+    /// Action and resource of every statement.
+    fn allowed(duties: &NodeDuties<'_>, part: Part) -> Result<Vec<(String, String)>, Box<dyn std::error::Error>> {
+        let Some(text) = node_policy(duties, part)? else { return Ok(Vec::new()) };
+        let policy: Value = serde_json::from_str(&text)?;
+        let texts = |value: &Value| -> Vec<String> {
+            let list = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+            list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+        };
+        let statements = policy["Statement"].as_array().ok_or("a list")?.iter();
+        let pairs = statements.flat_map(|statement| {
+            let resources = texts(&statement["Resource"]);
+            texts(&statement["Action"])
+                .into_iter()
+                .flat_map(move |action| resources.clone().into_iter().map(move |resource| (action.clone(), resource)))
+        });
+        Ok(pairs.collect())
+    }
+
+    #[test]
+    fn both_parts_together_are_the_whole_and_only_the_leader_writes_what_the_world_reads() -> Outcome {
+        let (bucket, account): (BucketName, AccountId) = ("prod-1-oidc".parse()?, "123456789012".parse()?);
+        let (issuer, keys): (IssuerUrl, _) = ("https://oidc.example.com/prod-1".parse()?, keys());
+        let (keys_bucket, region): (BucketName, Region) = ("prod-1-keys".parse()?, "eu-west-1".parse()?);
+        let key: KmsKey = "alias/irsad".parse()?;
+        let duties = NodeDuties {
+            objects: Some(PublicObjects { partition: Partition::Commercial, bucket: &bucket, keys: &keys }),
+            creates_bucket: true,
+            opens_bucket: true,
+            provider: Some((Partition::Commercial, &account, &issuer)),
+            keyring: Some(KeyringBucket { partition: Partition::Commercial, bucket: &keys_bucket, prefix: "" }),
+            sealing: Some(Sealing { key: &key, region: &region, account: &account, cluster: "prod-1" }),
+        };
+        let (node, leader) = (allowed(&duties, Part::Node)?, allowed(&duties, Part::Leader)?);
+        let mut both = [node.clone(), leader.clone()].concat();
+        let mut all = allowed(&duties, Part::All)?;
+        both.sort();
+        all.sort();
+        assert_eq!(both, all);
+        let writes = |(action, resource): &&(String, String)| {
+            (action.contains(":Put") || action.contains(":Create")) && !resource.contains("prod-1-keys")
+        };
+        assert_eq!(node.iter().filter(writes).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
+        assert!(leader.iter().all(|(_, resource)| !resource.contains("prod-1-keys") && !resource.contains(":kms:")));
+
+        let folder = NodeDuties { objects: None, provider: None, ..duties };
+        assert_eq!(node_policy(&folder, Part::Leader)?, None);
         Ok(())
     }
 }

@@ -101,6 +101,15 @@ pub fn skipped_containers(annotation: &str) -> Vec<String> {
     skip_containers::names(annotation).unwrap_or_default()
 }
 
+/// An answer to the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The response body.
+    pub body: Vec<u8>,
+    /// It changes the pod.
+    pub patches: bool,
+}
+
 impl PodIdentity {
     /// The whole response body for a review: allowed, with a patch where the pod's account has a role, and with warnings that the
     /// user of `kubectl` sees.
@@ -115,12 +124,24 @@ impl PodIdentity {
         credentials: &ContainerCredentials,
         jitter: u64,
     ) -> Vec<u8> {
+        self.decide(review, account, fallback, credentials, jitter).body
+    }
+
+    /// The same, and whether it changes the pod.
+    pub fn decide(
+        &self,
+        review: &Review<'_>,
+        account: Option<&Account>,
+        fallback: &RoleMap,
+        credentials: &ContainerCredentials,
+        jitter: u64,
+    ) -> Decision {
         let (namespace, service_account) = (review.namespace(), review.service_account());
         let question = Question { settings: self, namespace, service_account, account, fallback, credentials };
         let mut warnings = Warnings::default();
         let grant = question.grant(review, jitter, &mut warnings);
         let patch = grant.map(|grant| patch::patch(review, &grant, &mut warnings));
-        review.allow(patch, warnings.0)
+        Decision { patches: patch.is_some(), body: review.allow(patch, warnings.0) }
     }
 
     /// How pods of this service account get credentials; `None` where they get none.

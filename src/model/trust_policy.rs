@@ -2,10 +2,12 @@
 //!
 //! Pure text: nothing here asks AWS.
 
+mod boilerplate;
 mod web_identity;
 
 use std::{collections::BTreeSet, fmt};
 
+pub use boilerplate::{TRUST_POLICY_KEY, boilerplate, boilerplate_place};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -164,6 +166,16 @@ pub fn trust_policy(
     subject: &Subject,
     audiences: &[Audience],
 ) -> Result<String, PolicyError> {
+    trust_policy_for(&oidc_provider_arn(partition, account, issuer), issuer, subject, audiences)
+}
+
+/// The same for the provider of that ARN.
+fn trust_policy_for(
+    provider_arn: &str,
+    issuer: &IssuerUrl,
+    subject: &Subject,
+    audiences: &[Audience],
+) -> Result<String, PolicyError> {
     if audiences.is_empty() {
         return Err(PolicyError::NoAudience);
     }
@@ -179,7 +191,7 @@ pub fn trust_policy(
     }
     condition.insert("StringEquals".to_owned(), equals.into());
     let statement = Statement {
-        principal: json!({ "Federated": oidc_provider_arn(partition, account, issuer) }),
+        principal: json!({ "Federated": provider_arn }),
         condition: condition.into(),
         ..Statement::allow(&["sts:AssumeRoleWithWebIdentity"])
     };
@@ -258,6 +270,12 @@ pub(super) fn with_statements(existing: &str, ours: Vec<Value>) -> Result<Option
     *statements = list.into();
     let text = serde_json::to_string_pretty(&policy).map_err(|error| refused(&error.to_string()))?;
     within(text, &policy.to_string(), BUCKET_POLICY, LONGEST_BUCKET_POLICY, SHORTEN).map(Some)
+}
+
+/// Whether the bucket policy `text` has a statement with that `sid`.
+pub fn has_statement(text: &str, sid: &str) -> bool {
+    let policy: Value = serde_json::from_str(text).unwrap_or_default();
+    policy["Statement"].as_array().is_some_and(|list| list.iter().any(|statement| statement["Sid"] == sid))
 }
 
 /// Sid of our statement for a cluster: `Irsad` and its name. A Sid takes letters and digits only, and clusters that share a

@@ -14,7 +14,7 @@ use crate::{
         },
         probe::{Probe, sentence},
     },
-    store::Store as _,
+    store::{Store as _, public::ServedBy},
     world::{AnyStore, AwsClients, SLOW_INTERVAL, SlowFacts, World},
 };
 
@@ -29,13 +29,14 @@ pub(super) async fn observe_cluster(
     // Below a root whose API server nobody can ask there is no outsider either: the folder is all there is to see.
     let has_outsider =
         matches!(desired.store, Location::S3 { .. }) || node.api_server != ApiServer::None || world.root.is_host();
+    let served_by = if desired.is_served_by_front() { ServedBy::Front } else { ServedBy::Store };
     let store = world.documents().await;
     // Side by side: each may take its whole time limit where the network is gone, and the watchdog waits for the sum.
     let (stored_jwks, stored_discovery, public_jwks, public_discovery) = tokio::join!(
         stored(&store, desired.store.key(&desired.jwks_path)),
         stored(&store, desired.store.key(DISCOVERY_PATH)),
-        public(world, has_outsider, desired.jwks_uri()),
-        public(world, has_outsider, desired.issuer.document(DISCOVERY_PATH)),
+        public(world, has_outsider, served_by, desired.jwks_uri()),
+        public(world, has_outsider, served_by, desired.issuer.document(DISCOVERY_PATH)),
     );
     ClusterFacts {
         bucket: slow.bucket,
@@ -59,12 +60,17 @@ async fn stored(store: &Result<AnyStore, String>, key: String) -> Probe<StoredDo
     }
 }
 
-async fn public(world: &World, has_outsider: bool, url: String) -> Option<Probe<PublicDocument>> {
+async fn public(world: &World, has_outsider: bool, served_by: ServedBy, url: String) -> Option<Probe<PublicDocument>> {
     if !has_outsider {
         return None;
     }
-    let found = world.public.get(&url).await;
-    Some(found.map(|found| PublicDocument { body: found.body, content_type: found.content_type, date: found.date }))
+    let found = world.public.get(&url, served_by).await;
+    Some(found.map(|found| PublicDocument {
+        body: found.body,
+        content_type: found.content_type,
+        date: found.date,
+        age: found.age,
+    }))
 }
 
 /// Bucket settings and provider: asked anew by a full look, and by an idle one when the last answer is old.

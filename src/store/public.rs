@@ -34,11 +34,22 @@ pub struct PublicDocument {
     pub body: Vec<u8>,
     /// `Content-Type`.
     pub content_type: Option<String>,
-    /// The server's clock (`Date`, RFC 9110 section 6.6.1), to be compared with ours.
+    /// The server's clock, to be compared with ours: `Date` (RFC 9110 section 6.6.1), and the time that a cache has kept the answer since.
     pub date: Option<Timestamp>,
+    /// How long a cache has kept it (`Age`, RFC 9111 section 5.1); `None` where the answer says nothing of one.
+    pub age: Option<Duration>,
 }
 
-/// Fetches documents as anybody on the internet can: no credentials, no redirects, no cached copy.
+/// Who answers for a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedBy {
+    /// The bucket itself: no cache of anybody's is wanted between.
+    Store,
+    /// A web server or CloudFront before it. What its cache gives is what verifiers get, so that is what is asked for.
+    Front,
+}
+
+/// Fetches documents as anybody on the internet can: no credentials, no redirects.
 #[derive(Debug)]
 pub struct PublicClient {
     tls: ClientConfig,
@@ -84,21 +95,21 @@ impl PublicClient {
     /// Absent is 404 or 410 only. S3 answers 403 both for an object that is private and, to strangers that may not list the
     /// bucket, for one that is not there: that is Unknown, with a text that says so. Unknown, too, are redirects, more than
     /// [`LARGEST_OBJECT_BYTES`], every other status, and no answer within 10 s.
-    pub async fn get(&self, url: &str) -> Probe<PublicDocument> {
-        let answer = tokio::time::timeout(self.limit, self.fetch(url)).await;
+    pub async fn get(&self, url: &str, served_by: ServedBy) -> Probe<PublicDocument> {
+        let answer = tokio::time::timeout(self.limit, self.fetch(url, served_by)).await;
         answer.unwrap_or_else(|_| {
             let limit = self.limit.as_secs();
             Probe::Unknown(format!("cannot fetch {url}: no full answer within {limit} s; check network, proxy and DNS"))
         })
     }
 
-    async fn fetch(&self, url: &str) -> Probe<PublicDocument> {
+    async fn fetch(&self, url: &str, served_by: ServedBy) -> Probe<PublicDocument> {
         let uri = match url.parse::<Uri>() {
             Ok(uri) if uri.scheme_str() == Some("https") && uri.host().is_some() => uri,
             _ => return Probe::Unknown(format!("cannot fetch {url}: it is no https:// URL; correct the issuer")),
         };
         match self.proxies.intercept(&uri) {
-            None => send(self.tls(tcp()), url, uri, "").await,
+            None => send(self.tls(tcp()), url, uri, "", served_by).await,
             Some(proxy) => {
                 let through = format!(" through proxy {}", proxy.uri().authority().map_or("?", |a| a.as_str()));
                 if !matches!(proxy.uri().scheme_str(), Some("http" | "https")) {
@@ -106,7 +117,7 @@ impl PublicClient {
                         "cannot fetch {url}{through}: only http:// and https:// proxies are known"
                     ));
                 }
-                send(self.tls(self.tunnel(&proxy)), url, uri, &through).await
+                send(self.tls(self.tunnel(&proxy)), url, uri, &through, served_by).await
             }
         }
     }
@@ -137,7 +148,7 @@ fn tcp() -> HttpConnector {
     tcp
 }
 
-async fn send<C>(connector: C, url: &str, uri: Uri, through: &str) -> Probe<PublicDocument>
+async fn send<C>(connector: C, url: &str, uri: Uri, through: &str, served_by: ServedBy) -> Probe<PublicDocument>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
@@ -145,8 +156,10 @@ where
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
     headers.insert(header::USER_AGENT, header::HeaderValue::from_static(concat!("irsad/", env!("CARGO_PKG_VERSION"))));
-    // A copy in between would tell us what was true a while ago (RFC 9111 section 5.2.1.4).
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
+    if served_by == ServedBy::Store {
+        // A copy in between would tell us what was true a while ago (RFC 9111 section 5.2.1.4).
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
+    }
     // One connection for each look, as a stranger has; none is kept open between two passes.
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
     let response = match client.request(request).await {
@@ -154,17 +167,23 @@ where
         Err(error) => return Probe::Unknown(format!("cannot fetch {url}{through}: {}", reason(&error))),
     };
     let (head, body) = response.into_parts();
-    if let Some(refusal) = refusal(head.status, &head.headers, url) {
+    if let Some(refusal) = refusal(head.status, &head.headers, url, served_by) {
         return refusal;
     }
     let limit_bytes = usize::try_from(LARGEST_OBJECT_BYTES).unwrap_or(usize::MAX);
     match Limited::new(body, limit_bytes).collect().await {
-        Ok(body) => Probe::Present(PublicDocument {
-            body: body.to_bytes().to_vec(),
-            content_type: text(&head.headers, header::CONTENT_TYPE),
-            date: text(&head.headers, header::DATE)
-                .and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok()),
-        }),
+        Ok(body) => {
+            let age = age(&head.headers);
+            let date = text(&head.headers, header::DATE)
+                .and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
+            Probe::Present(PublicDocument {
+                body: body.to_bytes().to_vec(),
+                content_type: text(&head.headers, header::CONTENT_TYPE),
+                // A cache hands on the date of the answer that it keeps (RFC 9111 section 4.2.3).
+                date: date.and_then(|date| date.checked_add(age.unwrap_or_default()).ok()),
+                age,
+            })
+        }
         Err(error) if error.is::<LengthLimitError>() => Probe::Unknown(format!(
             "cannot fetch {url}: it has more than {LARGEST_OBJECT_BYTES} bytes; that is not our document"
         )),
@@ -175,10 +194,14 @@ where
 }
 
 /// What a status other than 200 says of the document; `None` for 200.
-fn refusal(status: StatusCode, headers: &HeaderMap, url: &str) -> Option<Probe<PublicDocument>> {
+fn refusal(status: StatusCode, headers: &HeaderMap, url: &str, served_by: ServedBy) -> Option<Probe<PublicDocument>> {
     let why = match status {
         StatusCode::OK => return None,
         StatusCode::NOT_FOUND | StatusCode::GONE => return Some(Probe::Absent),
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED if served_by == ServedBy::Front => format!(
+            "{url} is refused ({status}); what serves the URL may not read the document, or it is not there: let it read the store \
+             (CloudFront: origin access control, and a bucket policy for the distribution alone), which stays closed to everybody else"
+        ),
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => format!(
             "{url} is not public or not there ({status}); check the bucket policy, its public access block and that of the \
              account, or what serves the URL"
@@ -190,6 +213,10 @@ fn refusal(status: StatusCode, headers: &HeaderMap, url: &str) -> Option<Probe<P
         status => format!("cannot fetch {url}: the server answers {status}; look at what serves the URL"),
     };
     Some(Probe::Unknown(why))
+}
+
+fn age(headers: &HeaderMap) -> Option<Duration> {
+    text(headers, header::AGE)?.parse().ok().map(Duration::from_secs)
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
@@ -392,7 +419,7 @@ mod tests {
         let authority = Authority::new("test");
         let (address, _) = serve(authority.server(&["localhost"], (2000, 3000)), answer).await;
         let url = format!("https://localhost:{}/openid/v1/jwks", address.port());
-        let found = direct(&authority).get(&url).await;
+        let found = direct(&authority).get(&url, ServedBy::Store).await;
         (url, found)
     }
 
@@ -401,6 +428,7 @@ mod tests {
             body: b"{\"keys\":[]}".to_vec(),
             content_type: Some("application/json".to_owned()),
             date: Some("2026-11-21T04:01:23Z".parse().expect("a time")),
+            age: None,
         })
     }
 
@@ -409,7 +437,7 @@ mod tests {
         let authority = Authority::new("test");
         let (address, seen) = serve(authority.server(&["localhost"], (2000, 3000)), DOCUMENT).await;
         let url = format!("https://localhost:{}/a/openid/v1/jwks", address.port());
-        assert_eq!(direct(&authority).get(&url).await, document());
+        assert_eq!(direct(&authority).get(&url, ServedBy::Store).await, document());
         let version = env!("CARGO_PKG_VERSION");
         let asked = format!(
             "GET /a/openid/v1/jwks HTTP/1.1\r\nuser-agent: irsad/{version}\r\ncache-control: no-cache\r\n\
@@ -417,6 +445,32 @@ mod tests {
             address.port()
         );
         assert_eq!(heads(&seen), [asked]);
+    }
+
+    #[tokio::test]
+    async fn cache_before_the_store_is_believed_and_its_copy_has_an_age_and_the_servers_clock_of_now() {
+        let authority = Authority::new("test");
+        let answer = DOCUMENT.replace("Content-Length", "Age: 60\r\nContent-Length");
+        let (address, seen) = serve(authority.server(&["localhost"], (2000, 3000)), answer).await;
+        let url = format!("https://localhost:{}/jwks", address.port());
+        let found = direct(&authority).get(&url, ServedBy::Front).await;
+        let clock_and_age = found.present().map(|found| (found.date.map(|date| date.to_string()), found.age));
+        let minute = Duration::from_secs(60);
+        assert_eq!(clock_and_age, Some((Some("2026-11-21T04:02:23Z".to_owned()), Some(minute))));
+        assert!(!heads(&seen).concat().contains("cache-control"), "what verifiers get is asked for");
+    }
+
+    #[tokio::test]
+    async fn refusal_of_a_front_is_its_own_and_the_bucket_stays_closed() {
+        let authority = Authority::new("test");
+        let answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+        let (address, _) = serve(authority.server(&["localhost"], (2000, 3000)), answer).await;
+        let url = format!("https://localhost:{}/jwks", address.port());
+        let why = format!(
+            "{url} is refused (403 Forbidden); what serves the URL may not read the document, or it is not there: let it read the store \
+             (CloudFront: origin access control, and a bucket policy for the distribution alone), which stays closed to everybody else"
+        );
+        assert_eq!(direct(&authority).get(&url, ServedBy::Front).await, Probe::Unknown(why));
     }
 
     #[tokio::test]
@@ -474,7 +528,7 @@ mod tests {
         let client = PublicClient { limit: Duration::from_millis(50), ..direct(&authority) };
         let url = format!("https://localhost:{}/", address.port());
         let why = format!("cannot fetch {url}: no full answer within 0 s; check network, proxy and DNS");
-        assert_eq!(client.get(&url).await, Probe::Unknown(why));
+        assert_eq!(client.get(&url, ServedBy::Store).await, Probe::Unknown(why));
     }
 
     #[tokio::test]
@@ -506,7 +560,10 @@ mod tests {
                 other = Authority::new("other");
                 &other
             };
-            assert_eq!(direct(trusted).get(&url).await, Probe::Unknown(format!("cannot fetch {url}: {why}")));
+            assert_eq!(
+                direct(trusted).get(&url, ServedBy::Store).await,
+                Probe::Unknown(format!("cannot fetch {url}: {why}"))
+            );
             assert_eq!(heads(&seen), [""; 0], "asked in spite of it");
         }
     }
@@ -521,7 +578,7 @@ mod tests {
             ("http://localhost/", "it is no https:// URL; correct the issuer", ""),
             ("localhost", "it is no https:// URL; correct the issuer", ""),
         ] {
-            let Probe::Unknown(why) = client.get(url).await else { panic!("{url} is not unknown") };
+            let Probe::Unknown(why) = client.get(url, ServedBy::Store).await else { panic!("{url} is not unknown") };
             assert!(why.starts_with(&format!("cannot fetch {url}: {beginning}")) && why.ends_with(end), "{why}");
         }
     }
@@ -544,11 +601,11 @@ mod tests {
         let (server, _) = serve(authority.server(&["oidc.example.com", "localhost"], (2000, 3000)), DOCUMENT).await;
         let (proxy, seen) = proxy(server, None).await;
         let client = through(&authority, &format!("http://me:secret@{proxy}"), "localhost,.internal");
-        assert_eq!(client.get("https://oidc.example.com/jwks").await, document());
+        assert_eq!(client.get("https://oidc.example.com/jwks", ServedBy::Store).await, document());
         let asked = "CONNECT oidc.example.com:443 HTTP/1.1\r\nHost: oidc.example.com:443\r\n\
                      Proxy-Authorization: Basic bWU6c2VjcmV0\r\n\r\n";
         assert_eq!(heads(&seen), [asked]);
-        assert_eq!(client.get(&format!("https://localhost:{}/jwks", server.port())).await, document());
+        assert_eq!(client.get(&format!("https://localhost:{}/jwks", server.port()), ServedBy::Store).await, document());
         assert_eq!(heads(&seen).len(), 1, "a host of NO_PROXY went through the proxy");
     }
 
@@ -572,7 +629,7 @@ mod tests {
                 "proxy 127.0.0.1:1: only http:// and https:// proxies are known".to_owned(),
             ),
         ] {
-            let found = through(&authority, &proxy, "").get("https://oidc.example.com/").await;
+            let found = through(&authority, &proxy, "").get("https://oidc.example.com/", ServedBy::Store).await;
             assert_eq!(found, Probe::Unknown(format!("cannot fetch https://oidc.example.com/ through {why}")));
         }
     }
@@ -581,7 +638,7 @@ mod tests {
     #[ignore = "runs as a child of trust_roots_and_proxy_come_from_the_environment"]
     async fn gets_with_the_environment() {
         let client = PublicClient::from_environment().expect("a client");
-        assert_eq!(client.get("https://oidc.example.com/jwks").await, document());
+        assert_eq!(client.get("https://oidc.example.com/jwks", ServedBy::Store).await, document());
     }
 
     /// In a process of its own: environment variables belong to a whole process.

@@ -22,6 +22,9 @@ pub mod probe;
 mod reviewer;
 pub mod server;
 pub mod socket;
+pub mod stats;
+
+use jiff::Timestamp;
 
 pub use reviewer::{Mutation, Reviewer};
 
@@ -32,4 +35,6 @@ pub struct State {
     pub ready: Option<Result<(), String>>,
     /// Certificates in PEM that its clients have to trust: the one that is served and, during a renewal, the next one.
     pub certificates: Vec<String>,
+    /// End of the one that is served.
+    pub served_until: Option<Timestamp>,
 }

@@ -13,7 +13,10 @@ use http::StatusCode;
 use hyper::body::Bytes;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::accounts::{Accounts, Unanswered};
+use super::{
+    accounts::{Accounts, Unanswered},
+    stats::Outcome,
+};
 use crate::model::pod_identity::{Account, ContainerCredentials, PodIdentity, Review, ReviewError, RoleMap};
 
 /// From this size on, in bytes, a review is worked on beside the thread that answers all others.
@@ -46,12 +49,19 @@ pub struct Reply {
     pub status: StatusCode,
     /// A review, or a sentence where the status is no success.
     pub body: Vec<u8>,
+    /// What it means.
+    pub outcome: Outcome,
 }
 
 impl Reply {
     /// A status with a sentence.
     pub fn refusal(status: StatusCode, sentence: &str) -> Self {
-        Self { status, body: format!("{sentence}\n").into_bytes() }
+        let outcome = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Outcome::Unavailable,
+            status if status.is_server_error() => Outcome::Failed,
+            _ => Outcome::Refused,
+        };
+        Self { status, body: format!("{sentence}\n").into_bytes(), outcome }
     }
 }
 
@@ -122,8 +132,9 @@ impl Reviewer {
             Err(why) => return Reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, &why),
         };
         let Mutation { settings, fallback, credentials, .. } = &*mutation;
-        let body = settings.answer(&review, account.as_ref(), fallback, credentials, self.jitter());
-        Reply { status: StatusCode::OK, body }
+        let decision = settings.decide(&review, account.as_ref(), fallback, credentials, self.jitter());
+        let outcome = if decision.patches { Outcome::Patched } else { Outcome::Unchanged };
+        Reply { status: StatusCode::OK, body: decision.body, outcome }
     }
 
     /// The pod's account, or why nobody knows.
@@ -163,7 +174,7 @@ impl Reviewer {
 
 fn refused(error: &ReviewError) -> Reply {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    Reply { status, body: error.answer() }
+    Reply { status, body: error.answer(), outcome: Outcome::Refused }
 }
 
 /// Only while the process ends.

@@ -2,11 +2,13 @@
 //!
 //! Any local user can connect, so nothing that a client sends may harm another one. It does not know what a review is.
 
+mod activity;
+
 use std::{
     convert::Infallible,
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,7 +30,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::reviewer::{Reply, Reviewer};
+use activity::{Activity, Busy};
+
+use super::{
+    reviewer::{Reply, Reviewer},
+    stats::{Outcome, Stats},
+};
 
 /// Where reviews are taken.
 pub const PATH: &str = "/mutate";
@@ -95,6 +102,7 @@ pub async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
     reviewer: Arc<Reviewer>,
+    stats: Arc<Stats>,
     limits: Limits,
     mut stop: flag::Receiver<bool>,
 ) {
@@ -102,7 +110,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(limits.connections));
     let drain = limits.drain;
     let bodies = Arc::new(Semaphore::new(limits.bodies_bytes));
-    let shared = Arc::new(Shared { reviewer, limits, bodies, stop: stop.clone() });
+    let shared = Arc::new(Shared { reviewer, stats, limits, bodies, stop: stop.clone() });
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -141,6 +149,7 @@ async fn told(stop: &mut flag::Receiver<bool>) {
 /// What all connections have in common.
 struct Shared {
     reviewer: Arc<Reviewer>,
+    stats: Arc<Stats>,
     limits: Limits,
     /// Bytes of bodies that there is room for.
     bodies: Arc<Semaphore>,
@@ -212,53 +221,21 @@ async fn end(shared: &Shared, activity: &Activity) {
     }
 }
 
-/// When a connection was last of use.
-#[derive(Debug)]
-struct Activity(Mutex<(usize, Instant)>);
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new((0, Instant::now())))
-    }
-}
-
-impl Activity {
-    /// A request is under way until the value is dropped.
-    fn begin(self: &Arc<Self>) -> Busy {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = state.0.saturating_add(1);
-        Busy(Arc::clone(self))
-    }
-
-    /// When to look again; `None` where nothing was asked for `limit`.
-    fn idle_until(&self, limit: Duration) -> Option<Instant> {
-        let (under_way, last) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let from = if under_way > 0 { now } else { last };
-        from.checked_add(limit).filter(|until| *until > now)
-    }
-}
-
-struct Busy(Arc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = (state.0.saturating_sub(1), Instant::now());
-    }
-}
-
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>, _busy: Busy) -> Result<Response<Sent>, Infallible> {
     let (head, body) = request.into_parts();
+    let begun = Instant::now();
     let reply = match refusal(&head) {
         Some(reply) => reply,
         None => review(&head, body, &shared).await,
     };
-    let room = take(&shared.bodies, reply.body.len());
-    Ok(match room {
-        Ok(room) => response(reply, Some(room)),
-        Err(none_left) => response(none_left, None),
-    })
+    let (reply, room) = match take(&shared.bodies, reply.body.len()) {
+        Ok(room) => (reply, Some(room)),
+        Err(none_left) => (none_left, None),
+    };
+    if head.uri.path() == PATH {
+        shared.stats.count(reply.outcome, begun.elapsed());
+    }
+    Ok(response(reply, room))
 }
 
 /// The body of an answer, with the room that it takes until the client has it.
@@ -297,7 +274,7 @@ fn take(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, R
 fn refusal(head: &Parts) -> Option<Reply> {
     let refuse = |status, sentence| Some(Reply::refusal(status, sentence));
     match (head.uri.path(), &head.method) {
-        ("/healthz", _) => Some(Reply { status: StatusCode::OK, body: b"ok".to_vec() }),
+        ("/healthz", _) => Some(Reply { status: StatusCode::OK, body: b"ok".to_vec(), outcome: Outcome::Unchanged }),
         (PATH, &Method::POST) if !is_readable(head.uri.query().unwrap_or_default()) => {
             refuse(StatusCode::BAD_REQUEST, "the query of the URL cannot be read")
         }
@@ -377,7 +354,7 @@ async fn pass_over(mut body: Incoming) {
 }
 
 fn response(reply: Reply, room: Option<OwnedSemaphorePermit>) -> Response<Sent> {
-    let Reply { status, body } = reply;
+    let Reply { status, body, .. } = reply;
     let is_json = body.first() == Some(&b'{');
     let mut response = Response::new(Sent { rest: Some(body.into()), _room: room });
     *response.status_mut() = status;

@@ -27,7 +27,7 @@ const IRSAD: &str = "/etc/irsad/irsad.yaml";
 /// Short clocks. The oracle's are the same, less what a round takes.
 const CONFIG: &str = "version: 1\ncluster: fleet\nissuer: { store: \"s3://irsad-fleet\" }\naws: { region: eu-west-1 }\n\
                       rotation: { belowFloors: true, period: never, publishLead: 5s, tokenLifetime: 20s, verifyRetention: 60s }\n\
-                      apiServer: { evidenceTimeout: 40s }\nwebhook: { mode: none }\n";
+                      apiServer: { evidenceTimeout: 40s }\nwebhook: { mode: none }\nmetrics: { port: 0 }\n";
 const CACHE: Duration = Duration::from_secs(4);
 const OUTSIDE: Duration = Duration::from_secs(18);
 const INSIDE: Duration = Duration::from_secs(58);

@@ -1,8 +1,10 @@
 //! irsad on a live control-plane node, from its first look to the last restart that it may cause.
 
+mod front;
 mod pods;
 mod s3;
 mod trouble;
+mod watching;
 
 use std::{
     fs,
@@ -22,6 +24,8 @@ use crate::{
     kubernetes::{self, KUBEADM_ISSUER, Node, PROGRAMS, kubeadm_within},
     outsider,
 };
+
+pub use s3::call;
 
 const HOST: &str = "oidc.adoption.example";
 const ISSUER: &str = "https://oidc.adoption.example";
@@ -59,7 +63,9 @@ fn folder_issuer(root: &Path, cloud: &Cloud, more: &str) -> Result<Machine> {
 
 fn configuration(more: &str) -> String {
     let issuer = format!("issuer: {{ store: \"file:///srv/oidc\", url: \"{ISSUER}\" }}\n");
-    format!("version: 1\ncluster: adoption\n{issuer}provider: {{ manage: false }}\nwebhook: {{ mode: none }}\n{more}")
+    format!(
+        "version: 1\ncluster: adoption\n{issuer}provider: {{ manage: false }}\nwebhook: {{ mode: none }}\nmetrics: {{ port: 0 }}\n{more}"
+    )
 }
 
 impl Scene {
@@ -279,7 +285,7 @@ fn copy_documents(machine: &Machine, to: &Path) -> Result {
 }
 
 /// A test key pair in PEM, by openssl.
-fn rsa_pair() -> Result<(String, String)> {
+pub fn rsa_pair() -> Result<(String, String)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("test.key");
     let openssl = |arguments: &[&str]| -> Result {

@@ -5,7 +5,7 @@
 
 mod control_plane;
 mod kubelet;
-mod process;
+pub mod process;
 
 use std::{
     collections::BTreeSet,

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod alone;
+mod aws_calls;
 mod aws_stores;
 mod cloud;
 mod cloud_rules;
@@ -16,10 +17,12 @@ mod irsad;
 mod keyring_secrets;
 mod kubernetes;
 mod lease;
+mod migrate;
 mod missing;
 mod node_rules;
 mod outsider;
 mod outsider_rules;
+mod prometheus;
 mod quickstart;
 mod refusals;
 mod registration;
@@ -27,6 +30,8 @@ mod requests;
 mod restore;
 mod sealing;
 mod service;
+mod stacks;
+mod terraform;
 mod webhook;
 
 // For `contract`.

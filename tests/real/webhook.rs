@@ -47,7 +47,7 @@ impl Held {
             "/etc/irsad/irsad.yaml",
             &format!(
                 "version: 1\ncluster: webhook\nissuer: {{ store: \"file:///srv/oidc\", url: https://oidc.example.com }}\n\
-                 provider: {{ manage: false }}\napiServer: {{ restart: never }}\nwebhook: {{ mode: builtIn, port: {} }}\n",
+                 provider: {{ manage: false }}\napiServer: {{ restart: never }}\nwebhook: {{ mode: builtIn, port: {} }}\nmetrics: {{ port: 0 }}\n",
                 socket.local_addr()?.port()
             ),
         )?;

@@ -124,6 +124,9 @@ fn each_mistake_has_its_own_message() {
         ),
         ("webhook: { port: 0 }", "webhook.port: 0 is not a port; use 1 to 65535"),
         ("webhook: { port: \"23443\" }", "webhook.port: \"23443\" is not a number; write digits without quotes"),
+        ("metrics: { port: 65536 }", "metrics.port: 65536 is not a port; use 1 to 65535, or 0 for none"),
+        ("metrics: { port: 23443 }", "metrics.port: 23443 is also webhook.port; give each its own"),
+        ("metrics: { address: 0.0.0.0 }", "metrics.address: unknown key; here can stand: port"),
         ("webhook: { failurePolicy: ignore }", "webhook.failurePolicy: \"ignore\" is not one of Ignore, Fail"),
         (
             "webhook: { tokenExpiration: 9m }",

@@ -26,6 +26,7 @@ use crate::{
         certificate::{Certificates, Shown},
         server::{self, Limits},
         socket,
+        stats::Stats,
     },
 };
 
@@ -40,6 +41,7 @@ pub(super) async fn keep(
     held: Option<TcpListener>,
     mut orders: flag::Receiver<Order>,
     states: flag::Sender<State>,
+    reviews: Arc<Stats>,
 ) {
     loop {
         let order = orders.borrow_and_update().clone();
@@ -48,7 +50,7 @@ pub(super) async fn keep(
         }
         match order.serve {
             Some((place, manner)) => {
-                let round = Round { root: &root, place: &place, parts: Parts::new(&states) };
+                let round = Round { root: &root, place: &place, parts: Parts::new(&states), reviews: &reviews };
                 round.serve(manner, held.as_ref(), &mut orders).await;
             }
             None => {
@@ -116,8 +118,9 @@ impl<'a> Parts<'a> {
     fn show(&self, certificates: &Certificates) {
         self.states.send_if_modified(|state| {
             let pems = certificates.pems();
-            let is_new = state.certificates != pems;
-            state.certificates = pems;
+            let served_until = Some(certificates.current.not_after());
+            let is_new = state.certificates != pems || state.served_until != served_until;
+            (state.certificates, state.served_until) = (pems, served_until);
             is_new
         });
     }
@@ -127,6 +130,7 @@ struct Round<'a> {
     root: &'a Root,
     place: &'a Place,
     parts: Parts<'a>,
+    reviews: &'a Arc<Stats>,
 }
 
 impl Round<'_> {
@@ -257,7 +261,8 @@ impl Round<'_> {
             }
         };
         self.parts.set(Part::Socket, Ok(()));
-        server::serve(listener, shown.server_config(), Arc::clone(reviewer), Limits::default(), stopped).await;
+        let (tls, reviews) = (shown.server_config(), Arc::clone(self.reviews));
+        server::serve(listener, tls, Arc::clone(reviewer), reviews, Limits::default(), stopped).await;
     }
 }
 
@@ -318,7 +323,7 @@ mod tests {
         let root = Root::new(node.folder())?;
         let ended = timeout(Duration::from_secs(60), async {
             tokio::select! {
-                () = keep(root, None, orders, states) => Outcome::Ok(()),
+                () = keep(root, None, orders, states, Arc::default()) => Outcome::Ok(()),
                 failed = script => failed,
             }
         });

@@ -108,6 +108,11 @@ impl Desired {
         self.issuer.document(&self.jwks_path)
     }
 
+    /// Whether outsiders get the documents from a web server or CloudFront, not from the bucket itself.
+    pub fn is_served_by_front(&self) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| !bucket.public_by_policy)
+    }
+
     /// How long things last.
     pub fn policy(&self) -> Policy {
         let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);

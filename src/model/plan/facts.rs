@@ -16,7 +16,7 @@ use crate::model::{
     rotation::{Ack, ControlPlane, Held},
 };
 
-use super::{DesiredKeyringBucket, KeyringBucketFacts, PodsFacts, StoredKubeadmConfig, WebhookFacts};
+use super::{DesiredKeyringBucket, KeyringBucketFacts, PodsFacts, StoredKubeadmConfig, TrustPolicyFacts, WebhookFacts};
 
 /// Largest difference to another clock with which ages still count: AWS takes signatures that are as far off.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -34,6 +34,8 @@ pub struct Facts {
     pub webhook: WebhookFacts,
     /// Pods without the credentials that they should have; `None` where they were not asked for: the leader alone does.
     pub pods: Option<Probe<PodsFacts>>,
+    /// The ConfigMap with the trust policy; `None` where it was not asked for: the leader alone does.
+    pub trust_policy: Option<TrustPolicyFacts>,
 }
 
 /// The keyring and what is known of the other nodes.
@@ -293,6 +295,11 @@ impl PublicAccessBlock {
         restrict_public_buckets: false,
     };
 
+    /// Whether a policy that lets everybody in is refused, or without effect.
+    pub fn blocks_public_policy(self) -> bool {
+        self.block_public_policy || self.restrict_public_buckets
+    }
+
     /// Nothing public at all, for a bucket with private objects.
     pub const ALL: Self = Self {
         block_public_acls: true,
@@ -318,8 +325,10 @@ pub struct PublicDocument {
     pub body: Vec<u8>,
     /// `Content-Type`.
     pub content_type: Option<String>,
-    /// `Date`: the server's clock.
+    /// The server's clock.
     pub date: Option<Timestamp>,
+    /// How long a cache has kept it; `None` where it says nothing of one.
+    pub age: Option<Duration>,
 }
 
 /// The IAM OIDC provider of our issuer.

@@ -23,6 +23,7 @@ mod restore;
 #[cfg(test)]
 mod scenarios;
 mod shared;
+mod trust_policy;
 mod webhook;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use kubeadm::StoredKubeadmConfig;
 pub use missed::PodsFacts;
 use shared::Following;
 pub use shared::followed;
+pub use trust_policy::TrustPolicyFacts;
 
 pub use webhook::{UpstreamFacts, WebhookFacts, webhooks_missing};
 
@@ -131,6 +133,7 @@ pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
     // Last: a webhook that cannot be registered keeps no key from its turn.
     webhook::plan(desired, facts, following, now, &mut plan);
     missed::plan(facts, now, &mut plan);
+    trust_policy::plan(desired, facts, following, &mut plan);
     plan
 }
 

@@ -2,6 +2,7 @@
 //! manifest changes. Every promise is looked at after every single action.
 
 mod fleet;
+mod front;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -151,6 +152,7 @@ fn public(objects: &BTreeMap<String, Vec<u8>>, path: &str, now: Timestamp) -> Pr
             body: body.clone(),
             content_type: Some("application/json".to_owned()),
             date: Some(now),
+            age: None,
         })
     })
 }
@@ -329,6 +331,7 @@ impl World {
             shared: Shared::Nothing,
             webhook: WebhookFacts::unasked(),
             pods: None,
+            trust_policy: None,
         }
     }
 

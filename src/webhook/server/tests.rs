@@ -123,7 +123,7 @@ impl Served {
         };
         let reviewer = Reviewer::new(Arc::clone(&accounts), mutation);
         let (stop, stopped) = flag::channel(false);
-        let task = tokio::spawn(serve(listener, shown.server_config(), reviewer, limits, stopped));
+        let task = tokio::spawn(serve(listener, shown.server_config(), reviewer, Arc::default(), limits, stopped));
         Ok(Self { port, certificate, accounts, stop, task })
     }
 

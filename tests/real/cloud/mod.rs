@@ -7,6 +7,7 @@ mod authority;
 pub mod client;
 mod denials;
 mod fault;
+mod front;
 mod kms;
 mod moto;
 mod request;
@@ -71,6 +72,8 @@ struct State {
     /// Audiences that were added to a provider, by ARN: moto cannot.
     audiences: BTreeMap<String, Vec<String>>,
     folders: BTreeMap<String, PathBuf>,
+    /// What stands before buckets, by host name.
+    fronts: BTreeMap<String, front::Front>,
 }
 
 impl Shared {
@@ -151,6 +154,26 @@ impl Cloud {
     /// Answers anonymous GETs for `host` from the files below `folder`.
     pub fn serve_folder(&self, host: &str, folder: &Path) {
         self.door.shared.state().folders.insert(host.to_owned(), folder.to_owned());
+    }
+
+    /// Answers anonymous GETs for `host` from the closed `bucket`, as CloudFront with origin access control does, and keeps copies while
+    /// [`Self::keep_copies`] says so.
+    pub fn serve_bucket(&self, host: &str, bucket: &str) {
+        self.door.shared.state().fronts.insert(host.to_owned(), front::Front::of(bucket));
+    }
+
+    /// From now on the front at `host` gives what it has fetched last; or what the bucket holds.
+    pub fn keep_copies(&self, host: &str, keeps: bool) {
+        if let Some(front) = self.door.shared.state().fronts.get_mut(host) {
+            front.keeps = keeps;
+        }
+    }
+
+    /// The front at `host` gives these bytes for the path, while it keeps copies.
+    pub fn put_copy(&self, host: &str, path: &str, body: &[u8]) {
+        if let Some(front) = self.door.shared.state().fronts.get_mut(host) {
+            front.copies.insert(path.to_owned(), body.to_vec());
+        }
     }
 
     /// Lets the next `times` requests of `operation` meet `fault`. Operations have their API names (`PutObject`,

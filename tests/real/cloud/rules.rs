@@ -158,6 +158,13 @@ pub fn lets_anyone_read(policy: &[u8], bucket: &str, key: &str) -> bool {
     public_statements(&policy).any(|it| has(&it["Action"], "s3:GetObject") && has(&it["Resource"], &object))
 }
 
+/// Whether an object's own ACL opens it, as it did in buckets made before April 2023.
+pub fn acl_lets_anyone_read(shared: &Shared, asked: &Asked, acl: &[u8]) -> bool {
+    // A bucket that came through the proxy ignores ACLs, as every new one does.
+    let is_new = shared.state().buckets.get(&asked.bucket).is_some_and(|bucket| bucket.region.is_some());
+    !is_new && String::from_utf8_lossy(acl).contains("http://acs.amazonaws.com/groups/global/AllUsers")
+}
+
 /// One text, or a list with it.
 fn has(value: &Value, text: &str) -> bool {
     value == text || value.as_array().is_some_and(|list| list.contains(&text.into()))

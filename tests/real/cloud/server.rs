@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Method, Request, Response,
     body::{Bytes, Frame, Incoming},
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderValue},
+    header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderValue},
     rt::{Read, Write},
     server::conn::http1,
     service::service_fn,
@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     INSTANCE_REGION, Shared, denials,
     fault::Fault,
+    front::{self, Front},
     kms,
     request::{Asked, Service},
     rules::{self, Refusal},
@@ -106,7 +107,8 @@ fn tunnel(request: Request<Incoming>, shared: Arc<Shared>, moto: Moto) -> Answer
 fn is_played(host: &str, shared: &Shared) -> bool {
     let of_aws =
         host.contains(".s3.") || ["s3.", "iam.", "sts.", "kms."].iter().any(|service| host.starts_with(service));
-    of_aws || shared.state().folders.contains_key(host)
+    let state = shared.state();
+    of_aws || state.folders.contains_key(host) || state.fronts.contains_key(host)
 }
 
 /// # Errors
@@ -126,6 +128,11 @@ async fn answer(
     if let Some(folder) = folder {
         shared.count("FolderGet");
         return Ok(file(&folder, head.uri.path()));
+    }
+    let front = host.and_then(|host| Some((host, shared.state().fronts.get(host).cloned()?)));
+    if let Some((host, front)) = front {
+        shared.count("FrontGet");
+        return through_front(&head, host, &front, shared, moto).await;
     }
     let asked = Asked::new(host, head.method, &head.uri, head.headers, body);
     match take_fault(shared, &asked.operation) {
@@ -258,13 +265,17 @@ async fn forward(
     Ok((head, body.collect().await.map_err(io::Error::other)?.to_bytes()))
 }
 
-/// What moto answers a stranger at this path is Cognito's. So it is asked as the owner, after a look at the bucket policy.
+/// What moto answers a stranger at this path is Cognito's. So it is asked as the owner, after a look at the bucket policy and the ACL.
 async fn read_discovery(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io::Error> {
     let owner = asked.signed();
     let policy = (Method::GET, format!("/{}?policy", asked.bucket), Bytes::new());
     let (_, policy) = forward(shared, moto, &owner, Some(policy)).await?;
+    let acl = (Method::GET, format!("/{}/{}?acl", asked.bucket, asked.key), Bytes::new());
+    let (_, acl) = forward(shared, moto, &owner, Some(acl)).await?;
     let (head, body) = forward(shared, moto, &owner, None).await?;
-    if !rules::lets_anyone_read(&policy, &asked.bucket, &asked.key) || head.status == 404 {
+    let is_open =
+        rules::lets_anyone_read(&policy, &asked.bucket, &asked.key) || rules::acl_lets_anyone_read(shared, asked, &acl);
+    if !is_open || head.status == 404 {
         return Ok(refuse(asked, 403, "AccessDenied", "Access Denied", None));
     }
     let media_type = head.headers.get(CONTENT_TYPE).cloned();
@@ -324,6 +335,32 @@ fn metadata(asked: &Asked) -> Answer {
         _ => return with_body(Response::builder().status(404), Bytes::new()),
     };
     with_body(Response::builder().status(200).header("x-aws-ec2-metadata-token-ttl-seconds", "21600"), body.into())
+}
+
+/// What stands before a bucket reads it with the owner's permission, and says how old a copy is (RFC 9111 section 5.1).
+async fn through_front(
+    head: &hyper::http::request::Parts,
+    host: &str,
+    front: &Front,
+    shared: &Shared,
+    moto: &Moto,
+) -> Result<Answer, io::Error> {
+    let path = head.uri.path();
+    let builder = Response::builder().status(200).header(CONTENT_TYPE, "application/json");
+    if let Some(copy) = front.copies.get(path).filter(|_| front.keeps) {
+        return Ok(with_body(builder.header(AGE, front::AGE_SECONDS), copy.clone().into()));
+    }
+    let uri = format!("/{}{path}", front.bucket).parse().map_err(io::Error::other)?;
+    let owner = Asked::new(None, Method::GET, &uri, head.headers.clone(), Bytes::new()).signed();
+    let (found, body) = forward(shared, moto, &owner, None).await?;
+    if !found.status.is_success() {
+        // Who may not list the bucket is not told what is missing.
+        return Ok(with_body(Response::builder().status(403), Bytes::new()));
+    }
+    if let Some(front) = shared.state().fronts.get_mut(host) {
+        front.copies.insert(path.to_owned(), body.to_vec());
+    }
+    Ok(with_body(builder, body))
 }
 
 /// A file below `folder`, as a web server of an operator's own gives it.

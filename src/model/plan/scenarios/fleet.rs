@@ -3,6 +3,7 @@
 mod look;
 mod missed;
 mod objects;
+mod trust_policy;
 mod webhook;
 mod world;
 

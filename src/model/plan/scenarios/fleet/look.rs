@@ -63,6 +63,7 @@ impl Fleet {
             shared,
             webhook: self.webhook(number),
             pods: None,
+            trust_policy: None,
         }
     }
 

@@ -1,0 +1,302 @@
+//! Clusters that others have set up, taken over by irsad while they run.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use hyper::Method;
+use irsad::model::key::PublicKey;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::{
+    adoption::{call, rsa_pair},
+    cloud::{
+        ACCOUNT, Cloud,
+        client::{send, signed},
+        moto_address,
+    },
+    irsad::{Machine, Result, project},
+    kubernetes::{self, Node, PROGRAMS},
+    outsider,
+};
+
+const BUCKET: &str = "oidc-test-kqzvbnwpxj";
+const HOST_PATH: &str = "s3.eu-west-1.amazonaws.com/oidc-test-kqzvbnwpxj";
+const ISSUER: &str = "https://s3.eu-west-1.amazonaws.com/oidc-test-kqzvbnwpxj";
+const STS: &str = "sts.amazonaws.com";
+const CONFIG: &str = "/etc/irsad/irsad.yaml";
+const PRIVATE: &str = "/etc/kubernetes/pki/sa-signer.key";
+const PUBLIC: &str = "/etc/kubernetes/pki/sa-signer-pkcs8.pub";
+const DISCOVERY: &str = ".well-known/openid-configuration";
+const LOCATION: &str =
+    "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+const MIGRATE: [&str; 4] = ["migrate", "aws-guide", "--cluster", "migrated"];
+
+/// A cluster that a person has set up by the AWS guide for self-hosted clusters: its own key pair and bucket, objects made public one by
+/// one, as before April 2023.
+struct ByTheGuide {
+    node: Node,
+    cloud: Cloud,
+    machine: Machine,
+}
+
+impl ByTheGuide {
+    /// `None`, and said, where this machine lacks a part.
+    async fn start() -> Result<Option<Self>> {
+        if kubernetes::programs().is_none() {
+            crate::missing("kube-apiserver", &format!("{PROGRAMS} is not set"));
+            return Ok(None);
+        }
+        let Some(cloud) = Cloud::start() else { return Ok(None) };
+        let (private, public) = rsa_pair()?;
+        let node = Node::start_with(|root| flags_by_the_guide(root, &private, &public)).await?;
+        let mut machine = Machine::at(&node.root());
+        cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
+        // The daemon serves it, and one pass is no daemon.
+        machine.write("/etc/irsad/irsad.d/test.yaml", "webhook: { mode: none }\n")?;
+        publish_by_the_guide(&public).await?;
+        Ok(Some(Self { node, cloud, machine }))
+    }
+
+    /// Key ids that a stranger finds.
+    async fn published_kids(&self) -> Result<Vec<String>> {
+        let address = moto_address()?;
+        let stream = TcpStream::connect(address).await?;
+        let target = format!("/{BUCKET}/keys.json");
+        let (status, body) = send(stream, &address.to_string(), Method::GET, &target, &[], "").await;
+        if status != 200 {
+            return Err(format!("{target}: {status} {body}").into());
+        }
+        let jwks: Value = serde_json::from_str(&body)?;
+        let keys = jwks["keys"].as_array().ok_or("keys")?;
+        Ok(keys.iter().filter_map(|key| key["kid"].as_str().map(str::to_owned)).collect())
+    }
+}
+
+fn flags_by_the_guide(root: &Path, private: &str, public: &str) -> Result {
+    let machine = Machine::at(root);
+    machine.write(PRIVATE, private)?;
+    machine.write(PUBLIC, public)?;
+    let path = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    let default = "    - --service-account-issuer=https://kubernetes.default.svc.cluster.local\n";
+    let text = machine.read(path)?;
+    let text = text
+        .replace(default, &format!("    - --service-account-issuer={ISSUER}\n{default}"))
+        .replace(
+            "    - --service-account-key-file=/etc/kubernetes/pki/sa.pub\n",
+            &format!(
+                "    - --service-account-key-file=/etc/kubernetes/pki/sa.pub\n    - --service-account-key-file={PUBLIC}\n"
+            ),
+        )
+        .replace("signing-key-file=/etc/kubernetes/pki/sa.key", &format!("signing-key-file={PRIVATE}"));
+    Ok(fs::write(machine.path(path), text)?)
+}
+
+/// Asks moto itself, past all rules, as the person with the guide does.
+async fn put(target: &str, body: &str) -> Result {
+    let address = moto_address()?;
+    let headers =
+        [signed("s3"), ("x-amz-acl", "public-read".to_owned()), ("content-type", "application/json".to_owned())];
+    let stream = TcpStream::connect(address).await?;
+    let (status, answer) = send(stream, &address.to_string(), Method::PUT, target, &headers, body).await;
+    if status < 300 { Ok(()) } else { Err(format!("{target}: {status} {answer}").into()) }
+}
+
+/// The documents as the guide's own program writes them: the issuer of the discovery document has a slash at its end, and the key stands
+/// a second time without an id.
+async fn publish_by_the_guide(public: &str) -> Result {
+    let key = PublicKey::read_all(public.as_bytes())?.remove(0);
+    let jwk = serde_json::to_value(irsad::model::jwks::Jwk::of(&key))?;
+    let mut nameless = jwk.clone();
+    nameless["kid"] = json!("");
+    let discovery = json!({
+        "issuer": format!("{ISSUER}/"),
+        "jwks_uri": format!("{ISSUER}/keys.json"),
+        "authorization_endpoint": "urn:kubernetes:programmatic_authorization",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "claims_supported": ["sub", "iss"],
+    });
+    put(&format!("/{BUCKET}"), LOCATION).await?;
+    put(&format!("/{BUCKET}/keys.json"), &json!({ "keys": [jwk, nameless] }).to_string()).await?;
+    put(&format!("/{BUCKET}/{DISCOVERY}"), &discovery.to_string()).await?;
+    make_provider(ISSUER, &[]).await
+}
+
+async fn make_provider(issuer: &str, more: &[(&str, &str)]) -> Result {
+    let provider = [("Url", issuer), ("ClientIDList.member.1", STS), ("ThumbprintList.member.1", &"0".repeat(40))];
+    let action = [("Action", "CreateOpenIDConnectProvider"), ("Version", "2010-05-08")];
+    call("iam", &[&action[..], &provider[..], more].concat()).await.map(drop)
+}
+
+#[tokio::test]
+async fn cluster_by_the_aws_guide_is_taken_over_and_its_old_tokens_stay_good() -> Result {
+    let Some(scene) = ByTheGuide::start().await? else { return Ok(()) };
+    let (for_aws, for_api) = (scene.node.mint(Some(STS)).await?, scene.node.mint(None).await?);
+    let old_kids = scene.published_kids().await?;
+
+    let before = scene.machine.everything()?;
+    let said = scene.machine.run(&MIGRATE)?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for text in [
+        format!(
+            "- tag arn:aws:iam::{ACCOUNT}:oidc-provider/{HOST_PATH} with irsad/cluster=migrated: irsad looks after it from then on\n"
+        ),
+        format!("- add a statement to the policy of bucket {BUCKET}: anyone reads the two documents\n"),
+        format!("+  store: s3://{BUCKET}\n+  url: {ISSUER}\n+  jwksPath: keys.json\n+  createBucket: false\n"),
+        format!("+  signingKey: {PRIVATE}\n+  verifyingKeys: {PUBLIC}\n"),
+    ] {
+        assert!(said.stdout.contains(&text), "{text} is missing in {}", said.stdout);
+    }
+    assert!(said.stderr.ends_with("nothing changed; add --yes to do it\n"), "{}", said.stderr);
+    assert!(scene.machine.everything()? == before, "files were changed");
+    assert_eq!((scene.cloud.requests("PutBucketPolicy"), scene.cloud.requests("TagOpenIDConnectProvider")), (0, 0));
+
+    let said = scene.machine.run(&[&MIGRATE[..], &["--yes"]].concat())?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let mut daemon = scene.machine.daemon(&[])?;
+    daemon.hears("STATUS=ok", |message| message.contains(&format!("STATUS=ok: kube-apiserver signs as {ISSUER}")))?;
+    drop(daemon);
+
+    let new_kids = scene.published_kids().await?;
+    let lost: Vec<&String> = old_kids.iter().filter(|kid| !kid.is_empty() && !new_kids.contains(kid)).collect();
+    assert!(lost.is_empty(), "{lost:?} of {old_kids:?}");
+    let claims = outsider::verify_published(&for_aws, ISSUER, STS, &scene.cloud).await??;
+    assert_eq!(claims["iss"], ISSUER);
+    assert!(scene.node.accepts(&for_api).await?);
+    let new = scene.node.mint(Some(STS)).await?;
+    assert!(outsider::verify_published(&new, ISSUER, STS, &scene.cloud).await?.is_ok());
+    assert_eq!(scene.cloud.requests("CreateOpenIDConnectProvider"), 0, "the provider that was there is used");
+
+    let place = ["configmap", "irsad-trust-policy", "--namespace=kube-system"];
+    let stored = |more: &'static str| [&["get"], &place[..], &[more]].concat();
+    let good = scene.node.kubectl(&stored("--output=jsonpath={.data}")).await?;
+    assert!(good.contains(&format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{HOST_PATH}")), "{good}");
+    let edit = ["patch", place[0], place[1], place[2], "--patch", r#"{"data":{"trust-policy.json":"edited"}}"#];
+    scene.node.kubectl(&edit).await?;
+    let said = scene.machine.run(&["run", "--once"])?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(scene.node.kubectl(&stored("--output=jsonpath={.data}")).await?, good);
+
+    // Once more: nothing is left to do.
+    let said = scene.machine.run(&[&MIGRATE[..], &["--yes"]].concat())?;
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), "nothing to do: all of it is done already\n"), "{said:?}");
+    assert!(scene.machine.read(CONFIG)?.contains("cluster: migrated\n"));
+    Ok(())
+}
+
+/// Definitions of irsa-manager, as far as an API server needs them to keep its objects.
+const DEFINITIONS: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: { name: irsasetups.irsa-manager.kkb0318.github.io }
+spec:
+  group: irsa-manager.kkb0318.github.io
+  names: { kind: IRSASetup, listKind: IRSASetupList, plural: irsasetups, singular: irsasetup }
+  scope: Namespaced
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: { name: irsas.irsa-manager.kkb0318.github.io }
+spec:
+  group: irsa-manager.kkb0318.github.io
+  names: { kind: IRSA, listKind: IRSAList, plural: irsas, singular: irsa }
+  scope: Namespaced
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
+"#;
+
+/// Objects of irsa-manager (kkb0318/irsa-manager `examples`).
+const OBJECTS: &str = r#"
+apiVersion: irsa-manager.kkb0318.github.io/v1alpha1
+kind: IRSASetup
+metadata: { name: irsa-init, namespace: kube-system }
+spec: { cleanup: false, mode: selfhosted, discovery: { s3: { region: eu-west-1, bucketName: oidc-test-kqzvbnwpxj } } }
+---
+apiVersion: irsa-manager.kkb0318.github.io/v1alpha1
+kind: IRSA
+metadata: { name: irsa-sample, namespace: kube-system }
+spec:
+  cleanup: true
+  serviceAccount: { name: irsa1-sa, namespaces: [kube-system, default] }
+  iamRole: { name: irsa1-role }
+  iamPolicies: [AmazonS3FullAccess]
+"#;
+
+#[tokio::test]
+async fn objects_of_irsa_manager_are_read_from_the_api_server() -> Result {
+    let Some(scene) = ByTheGuide::start().await? else { return Ok(()) };
+    let command = ["migrate", "irsa-manager", "--cluster", "migrated"];
+    let said = scene.machine.run(&command)?;
+    let refusal = "- this cluster does not know IRSASetup (nothing changed): irsa-manager is not installed; where its documents are still in \
+                   use, irsad migrate aws-guide takes them over\n";
+    assert!(said.code == Some(1) && said.stdout.contains(refusal), "{said:?}");
+
+    for (name, text) in [("definitions.yaml", DEFINITIONS), ("objects.yaml", OBJECTS)] {
+        scene.machine.write(&format!("/root/{name}"), text)?;
+        let path = scene.machine.path(&format!("/root/{name}")).display().to_string();
+        scene.node.kubectl(&["apply", "--filename", &path]).await?;
+        if name == "definitions.yaml" {
+            let wait = ["wait", "--for=condition=Established", "--timeout=30s", "customresourcedefinition", "--all"];
+            scene.node.kubectl(&wait).await?;
+        }
+    }
+    let said = scene.machine.run(&command)?;
+    for text in [
+        "+  roleName: irsa1-role.migrated\n",
+        "+  - namespace: default\n+    name: irsa1-sa\n",
+        "+roles:\n+  mode: crd\n",
+    ] {
+        assert!(said.stdout.contains(text), "{text} is missing in {said:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn control_plane_after_kops_begins_with_its_keys() -> Result {
+    const KOPS: &str = "https://kops-discovery.s3.eu-west-1.amazonaws.com/minimal.example.com";
+    let Some(cloud) = Cloud::start() else { return Ok(()) };
+    let (folder, fixture) = (tempfile::tempdir()?, project().join("tests/fixtures/migrate/kops-1.33-by-hand"));
+    let mut machine = Machine::at(folder.path());
+    cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
+    put("/kops-discovery", LOCATION).await?;
+    for (key, file) in [("openid/v1/jwks", "keys.json"), (DISCOVERY, "discovery.json")] {
+        put(&format!("/kops-discovery/minimal.example.com/{key}"), &fs::read_to_string(fixture.join(file))?).await?;
+    }
+    let tags = [("Tags.member.1.Key", "KubernetesCluster"), ("Tags.member.1.Value", "minimal.example.com")];
+    make_provider(KOPS, &tags).await?;
+
+    let state = fixture.display().to_string();
+    let command = ["migrate", "kops", "--cluster", "after-kops", "--state", &state];
+    let said = machine.run(&command)?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("mode 0600)") && !said.stdout.contains("PRIVATE KEY"), "{}", said.stdout);
+    assert!(machine.everything()?.is_empty(), "files were written");
+    let said = machine.run(&[&command[..], &["--yes"]].concat())?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+
+    let key = "/etc/kubernetes/pki/sa.key";
+    let mode = fs::metadata(machine.path(key))?.permissions().mode() & 0o7777;
+    let keys = machine.read(key)?;
+    assert_eq!((mode, machine.run(&["check-config"])?.code), (0o600, Some(0)));
+    machine.write("/root/kubeadm.yaml", include_str!("../fixtures/kubeadm-configs/default.yaml"))?;
+    let said = machine.run(&["prepare", "--kubeadm-config", "/root/kubeadm.yaml"])?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(machine.read(key)?, keys, "kubeadm begins with kops' key");
+    assert!(machine.read("/root/kubeadm.yaml")?.contains(KOPS));
+
+    let arn = format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{}", KOPS.trim_start_matches("https://"));
+    let parameters =
+        [("Action", "GetOpenIDConnectProvider"), ("Version", "2010-05-08"), ("OpenIDConnectProviderArn", &arn)];
+    let provider = call("iam", &parameters).await?;
+    assert!(provider.contains("<Key>irsad/cluster</Key>") && !provider.contains("KubernetesCluster"), "{provider}");
+    Ok(())
+}
