@@ -10,6 +10,8 @@ mod real {
     pub mod irsad;
     pub mod kubernetes;
 }
+#[path = "figures/roles.rs"]
+mod roles;
 #[path = "figures/webhook.rs"]
 mod webhook;
 
@@ -56,6 +58,10 @@ fn main() -> Result {
     match webhook::figures() {
         Ok(more) => figures.extend(more),
         Err(error) => figures.push(Figure::plain("webhook", format!("not measured: {error}"))),
+    }
+    match roles::figures() {
+        Ok(more) => figures.extend(more),
+        Err(error) => figures.push(Figure::plain("ServiceAccountRoles", format!("not measured: {error}"))),
     }
     match on_a_live_node() {
         Ok(more) => figures.extend(more),

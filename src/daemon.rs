@@ -4,7 +4,6 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     pin::pin,
-    process,
     sync::Arc,
     time::Duration,
 };
@@ -18,19 +17,18 @@ use tokio::{
 };
 
 use crate::{
-    aws::Identity,
     config::Settings,
     execute::execute,
     host::{Root, files::KUBERNETES_STAGING, lock::Lock, systemd},
     model::{
         memory,
-        metrics::{of_pass, provider_drift},
         plan::{self, Desired, Facts, Plan},
-        report::{self, DoneAction, History, Report},
+        report::{DoneAction, History},
+        webhook::Mode,
     },
     observe::{Closeness, observe, observe_node},
     store::public::PublicClient,
-    world::{SLOW_INTERVAL, World},
+    world::World,
 };
 
 mod candidacy;
@@ -41,6 +39,10 @@ mod pass;
 mod pod;
 mod region;
 mod request;
+mod roles;
+mod service_account_roles;
+mod teardown;
+mod told;
 mod wake;
 mod webhook;
 
@@ -49,7 +51,11 @@ use journal::announce;
 use metrics::{Metrics, Sources};
 pub use pass::Pass;
 use region::remember_region;
-use wake::{Woken, changes_any_of, stop_signals, wait};
+use roles::Roles;
+pub use roles::RolesPlan;
+use service_account_roles::ServiceAccountRoles;
+pub use teardown::keyring_of;
+use wake::{Tellers, Woken, changes_any_of, stop_signals, wait};
 use webhook::Webhook;
 
 /// What lives as long as this boot.
@@ -87,6 +93,16 @@ pub struct Irsad {
     webhook: Option<Webhook>,
     /// What is told to a monitoring system, once the daemon has begun.
     metrics: Option<Metrics>,
+    /// Pods get tokens of our issuer, or may: else webhook and roles are no longer kept.
+    is_in_use: bool,
+    /// The task that keeps roles, once there are any to keep.
+    roles: Option<Roles>,
+    /// The task that brings ServiceAccountRoles about, once there are to be any.
+    objects: Option<ServiceAccountRoles>,
+    /// How often a person has had everything looked at again.
+    looks: u64,
+    /// Why it was not told which.
+    roles_fault: Option<String>,
     /// It has just begun to lead: the next pass does what a leader does.
     begins_to_lead: bool,
     /// Complaint about a configuration that could not be loaded; the old one holds.
@@ -112,6 +128,11 @@ impl Irsad {
             candidacy: None,
             webhook: None,
             metrics: None,
+            is_in_use: true,
+            roles: None,
+            objects: None,
+            looks: 0,
+            roles_fault: None,
             begins_to_lead: false,
             stale_settings: None,
             _lock: None,
@@ -149,8 +170,10 @@ impl Irsad {
             self.world.webhook = webhook.told();
         }
         let facts = observe(&mut self.world, &self.desired, self.closeness, now).await;
+        self.is_in_use = plan::is_in_use(&self.desired, &facts, now);
         if let Some(webhook) = &self.webhook {
-            webhook.hear(&self.world.settings, &facts.webhook, self.desired.webhook.mode);
+            let mode = if self.is_in_use { self.desired.webhook.mode } else { Mode::None };
+            webhook.hear(&self.world.settings, &facts.webhook, mode);
         }
         let plan = plan::plan(&self.desired, &facts, now);
         (facts, plan)
@@ -168,24 +191,6 @@ impl Irsad {
             announce(action);
         }
         Ok(plan)
-    }
-
-    /// The report of what was last seen.
-    pub fn report(&self, facts: &Facts, plan: &Plan) -> Report {
-        let mut plan = plan.clone();
-        plan.needs_a_person.extend(self.stale_settings.clone());
-        plan.notices.extend(self.world.settings.notices.iter().cloned());
-        plan.notices.extend(self.metrics.as_ref().and_then(Metrics::problem));
-        let cluster = self.world.settings.cluster.as_str();
-        report::report(cluster, &self.desired, facts, &plan, &self.history, process::id(), Timestamp::now())
-    }
-
-    /// Who AWS takes this node for.
-    ///
-    /// # Errors
-    /// No region, no credentials or no answer, as one sentence.
-    pub async fn identity(&self) -> Result<Identity, String> {
-        self.world.identity().await
     }
 
     /// What this irsad wants.
@@ -226,56 +231,12 @@ impl Irsad {
         }
         self.remember(&pass, begun);
         self.stand(&pass.facts).await;
+        self.order_roles().await;
+        self.order_objects().await;
         if let Some(candidacy) = self.candidacy.as_ref().filter(|_| has_news) {
             candidacy.tell();
         }
         Some(pass)
-    }
-
-    /// What the next pass needs to know of this one, and what people do.
-    fn remember(&mut self, pass: &Pass, begun: Instant) {
-        let now = Timestamp::now();
-        report::seen(&mut self.history, &pass.facts, &pass.plan, now);
-        let failure = pass.failure.as_ref().map(|error| format!("{error:#}"));
-        if let Some(failure) = &failure
-            && self.history.failure.as_ref() != Some(failure)
-        {
-            tracing::warn!("{failure}");
-        }
-        self.history.failure = failure;
-        self.busy_passes = if pass.done.is_empty() { 0 } else { self.busy_passes.saturating_add(1) };
-        self.say(&pass.plan);
-        if self.closeness == Closeness::Full {
-            self.full_at = Some(Instant::now());
-        }
-        let settled = pass.done.is_empty() && pass.failure.is_none();
-        let interval = if pass.plan.is_converged() { SLOW_INTERVAL } else { plan::CHECK_INTERVAL };
-        let is_due = self.full_at.is_none_or(|at| at.elapsed() >= interval);
-        self.closeness = if settled && !is_due && !pass.plan.look_closer { Closeness::Idle } else { Closeness::Full };
-        let report = self.report(&pass.facts, &pass.plan);
-        if let Some(metrics) = &self.metrics {
-            let drifts = provider_drift(self.desired.provider.as_ref(), pass.facts.cluster.provider.as_ref());
-            metrics.pass_ends(of_pass(&report, drifts), pass.failure.is_none(), now, begun.elapsed());
-        }
-        if let Err(error) = self.write_report(&report) {
-            tracing::warn!("cannot write {STATUS_FILE}, irsad status shows an older state: {error:#}");
-        }
-    }
-
-    /// Tells the journal what has newly to be waited for, and what a person has to do.
-    fn say(&mut self, plan: &Plan) {
-        let is_new = |sentence: &&String| !self.said.contains(sentence);
-        plan.needs_a_person.iter().filter(is_new).for_each(|why| tracing::error!("needs a person: {why}"));
-        // The seconds of a restart would be a line every two seconds.
-        let waits = plan.waiting_for.iter().filter(|_| plan.next_check > plan::RESTART_INTERVAL);
-        waits.filter(is_new).for_each(|what| tracing::warn!("{}", report::waits(what)));
-        self.said = plan.needs_a_person.iter().chain(&plan.waiting_for).cloned().collect();
-    }
-
-    fn write_report(&self, report: &Report) -> anyhow::Result<()> {
-        systemd::status(&report.summary);
-        self.world.root.replace_own(Path::new(STATUS_FILE), &serde_json::to_vec_pretty(report)?, 0o644)?;
-        Ok(())
     }
 
     /// Passes until nothing is left to do or only waiting is left, with each pass shown to `show`.
@@ -324,10 +285,15 @@ impl Irsad {
         let mut next = self.first_pass(&mut stop).await;
         while let Some(pass) = next {
             let pause = self.pause(&pass);
-            let (candidacy, webhook) = (self.candidacy.as_mut(), self.webhook.as_mut());
-            match wait(pause, &mut stop, &mut reload, files.as_mut(), candidacy, webhook).await? {
+            let tellers = Tellers {
+                candidacy: self.candidacy.as_mut(),
+                webhook: self.webhook.as_mut(),
+                roles: self.roles.as_mut().map(|roles| &mut roles.report),
+                objects: self.objects.as_mut().map(|objects| &mut objects.report),
+            };
+            match wait(pause, &mut stop, &mut reload, files.as_mut(), tellers).await? {
                 Woken::Stop => break,
-                Woken::Time | Woken::Webhook => {}
+                Woken::Time | Woken::Webhook | Woken::Roles => {}
                 Woken::News => self.closeness = Closeness::Full,
                 Woken::Reload => {
                     self.reload(&load).await;
@@ -345,6 +311,12 @@ impl Irsad {
         }
         // Side by side: systemd waits for the sum of all that is done one after the other.
         let webhook = self.webhook.take();
+        if let Some(roles) = self.roles.take() {
+            roles.end().await;
+        }
+        if let Some(objects) = self.objects.take() {
+            objects.end().await;
+        }
         tokio::join!(webhook::end(webhook), self.stand_down());
         systemd::stopping("stopped; kube-apiserver and the published documents stay as they are");
         tracing::info!("stopped; kube-apiserver and the published documents stay as they are");

@@ -4,6 +4,9 @@ mod keyring;
 mod migration;
 mod objects;
 mod pods;
+pub mod roles;
+pub mod service_account_roles;
+mod teardown;
 
 use std::path::{Path, PathBuf};
 
@@ -96,6 +99,15 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::Publish { key, body, replaces, .. } => publish(world, key, body, replaces.as_deref()).await,
         Action::CreateProvider { issuer, audiences, tags } => create_provider(world, issuer, audiences, tags).await,
         Action::AddProviderAudience { audience } => add_audience(world, audience).await,
+        Action::TagBucket { bucket, tag } => Ok(bucket_named(world, bucket).await?.put_tag(tag).await?),
+        Action::DeleteProvider { .. } => teardown::delete_provider(world).await,
+        Action::DeleteDocument { key, .. } => teardown::delete_document(world, key).await,
+        Action::CloseBucket { bucket, policy } => teardown::close_bucket(world, bucket, policy.as_deref()).await,
+        Action::DeleteBucket { bucket } => Ok(bucket_named(world, bucket).await?.delete_bucket().await?),
+        Action::RemoveRole { name, owner } => teardown::remove_role(world, name, owner).await,
+        Action::RememberTornDown(torn_down) => teardown::remember_torn_down(root, torn_down),
+        Action::ForgetTornDown => forget(root, memory::TORN_DOWN),
+        Action::DeleteKeyring => teardown::delete_keyring(world).await,
         Action::TellOfMissedPods { pods, node, at } => pods::tell_of_missed(world, pods, node, *at).await,
     }
 }

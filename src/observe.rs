@@ -20,7 +20,10 @@ use crate::{
         kubeadm::KubeadmConfig,
         manifest::{LONGEST_MANIFEST_BYTES, Manifest},
         memory,
-        plan::{ApiServer, Desired, Evidence, Facts, FileMark, NodeFacts, ProbeToken, StoredKubeadmConfig},
+        plan::{
+            ApiServer, ClusterFacts, Desired, Evidence, Facts, FileMark, NodeFacts, ProbeToken, StoredKubeadmConfig,
+            WebhookFacts,
+        },
         probe::{Probe, sentence},
     },
     world::World,
@@ -32,13 +35,15 @@ mod migration;
 mod pods;
 mod restore;
 mod shared;
+mod teardown;
 mod trust_policy;
 mod webhook;
 
 pub use migration::{Prepared, Request, prepare_migration};
-pub use pods::look_at_pod;
+pub use pods::{look_at_pod, look_at_roles_in_use};
 pub use restore::observe_restore;
-pub use shared::{STATE, ack_name};
+pub use shared::{ACKS, STATE, ack_name};
+pub use teardown::look_at_what_goes;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +58,20 @@ pub enum Closeness {
 pub async fn observe(world: &mut World, desired: &Desired, closeness: Closeness, now: Timestamp) -> Facts {
     world.look_again();
     let node = observe_node(world, desired, closeness).await;
+    if node.torn_down.present().is_some() {
+        // Who took our bucket's name since is not asked for anything.
+        let shared = shared::observe_shared(world, &node, closeness).await;
+        let cluster = ClusterFacts::unasked();
+        let webhook = WebhookFacts { built_in: Probe::Absent, ..WebhookFacts::unasked() };
+        return Facts { node, cluster, shared, webhook, pods: None, trust_policy: None, teardown: None };
+    }
     let cluster = cluster::observe_cluster(world, desired, &node, closeness, now).await;
     let shared = shared::observe_shared(world, &node, closeness).await;
     let webhook = webhook::observe_webhook(world, desired, &node, &shared, closeness).await;
     let pods = pods::observe_pods(world, &node, &shared, now).await;
     let trust_policy = trust_policy::observe_trust_policy(world, desired, &node, &shared, closeness).await;
-    Facts { node, cluster, shared, webhook, pods, trust_policy }
+    let teardown = teardown::observe_teardown(world, desired, &shared, now).await;
+    Facts { node, cluster, shared, webhook, pods, trust_policy, teardown }
 }
 
 /// Observes this node alone.
@@ -88,6 +101,7 @@ pub async fn observe_node(world: &mut World, desired: &Desired, closeness: Close
         change,
         refused: memory(&world.root, memory::REFUSED_CHANGE),
         proven: memory(&world.root, memory::PROVEN),
+        torn_down: memory(&world.root, memory::TORN_DOWN),
         last_good_manifest: read_last_good(world, desired),
         manifest,
         remarks,

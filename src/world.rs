@@ -131,6 +131,10 @@ pub struct SlowFacts {
 /// AWS as our own account sees it.
 #[derive(Clone)]
 pub struct AwsClients {
+    /// Our account.
+    pub account: AccountId,
+    /// Its partition.
+    pub partition: Partition,
     /// IAM.
     pub iam: Iam,
     /// ARN of our issuer's provider.
@@ -283,7 +287,15 @@ impl World {
             KeyringLocation::Outside(Location::File(_)) | KeyringLocation::Kubernetes => None,
         };
         let kms = keyring.kms_key.as_ref().map(|key| Kms::new(config, key));
-        AwsClients { iam: Iam::new(config), provider_arn, bucket, keyring_bucket, kms }
+        AwsClients {
+            account: account.clone(),
+            partition,
+            iam: Iam::new(config),
+            provider_arn,
+            bucket,
+            keyring_bucket,
+            kms,
+        }
     }
 
     /// The issuer's store.

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fs, path::PathBuf};
 
-use irsad::model::manifest::{Desired, Manifest};
+use irsad::model::manifest::{Desired, Manifest, Reverted};
 
 const OURS: &str = "https://oidc.example.com/prod-1";
 const JWKS: &str = "https://oidc.example.com/prod-1/openid/v1/jwks";
@@ -148,6 +148,22 @@ fn real_manifests_are_read_as_kube_apiserver_reads_them() -> Outcome {
             _ => None,
         };
         assert_eq!(manifest.api_audiences(), audiences.as_deref(), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_manifest_that_was_adopted_is_as_before_when_our_lines_are_gone() -> Outcome {
+    for (name, text) in manifests()? {
+        let manifest = Manifest::parse(text.as_bytes())?;
+        if manifest.jwks_uri().is_some() || manifest.issuers().is_empty() {
+            // What stood in that flag before is not known any more.
+            continue;
+        }
+        let adopted = manifest.with(&adoption(&manifest))?;
+        let back = Reverted { issuers: manifest.issuers().to_vec(), jwks_uri: JWKS.to_owned() };
+        let reverted = Manifest::parse(adopted.text().as_bytes())?.reverted(&back)?;
+        assert_eq!(reverted.text(), text, "{name}");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use irsad::model::{
-    manifest::{Desired, Edited, Manifest, ManifestError},
+    manifest::{Desired, Edited, Manifest, ManifestError, Reverted},
     yaml::{self, Limits},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -208,6 +208,28 @@ fn wanted(standing: &[String], order: &[usize]) -> Vec<String> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_the_edit_added_goes_again_and_nothing_else_changes(shape in shape()) {
+        let text = shape.text();
+        let issuers = shape.issuers();
+        prop_assume!(!issuers.is_empty());
+        let uri = format!("{OURS}/openid/v1/jwks");
+        let adopted = Desired {
+            issuers: wanted(&issuers, &(0..issuers.len()).collect::<Vec<_>>()),
+            jwks_uri: Some(uri.clone()),
+            api_audiences: None,
+            applied: Some("1-abc".to_owned()),
+        };
+        let Ok(adopted) = edit(text.as_bytes(), &adopted) else { return Ok(()) };
+        let back = Reverted { issuers: issuers.clone(), jwks_uri: uri };
+        let parsed = Manifest::parse(adopted.text().as_bytes()).expect("what was written can be read");
+        let reverted = parsed.reverted(&back).expect("what was added can be taken out");
+        prop_assert_eq!(other_lines(reverted.text()), other_lines(&text));
+        prop_assert_eq!(meaning(reverted.text()).ok(), meaning(&text).ok());
+        let reverted = Manifest::parse(reverted.text().as_bytes()).expect("what was written can be read");
+        prop_assert_eq!((reverted.issuers(), reverted.jwks_uri()), (&issuers[..], None));
+    }
 
     #[test]
     fn edit_is_exact_idempotent_and_touches_only_our_lines(

@@ -35,6 +35,8 @@ module "policies" {
   irsad_makes_provider  = var.oidc_provider == "irsad"
   keyring_bucket_name   = var.keyring_bucket_name
   kms_key_arn           = local.has_keyring ? one(aws_kms_key.sealing[*].arn) : ""
+  manages_roles         = var.roles == "manage"
+  roles_boundary_arn    = var.roles_boundary_arn
   role_arn              = local.role_arn
 }
 

@@ -67,3 +67,20 @@ variable "oidc_provider" {
     error_message = "oidc_provider is irsad or terraform."
   }
 }
+
+variable "roles" {
+  description = "Whether irsad makes IAM roles for service accounts (none or manage), as `roles.mode` in irsad.yaml. It may then give any permission to roles of its path; set roles_boundary_arn."
+  type        = string
+  default     = "none"
+
+  validation {
+    condition     = contains(["none", "manage"], var.roles)
+    error_message = "roles is none or manage."
+  }
+}
+
+variable "roles_boundary_arn" {
+  description = "Permissions boundary that each of these roles must have, as `roles.permissionsBoundary` in irsad.yaml."
+  type        = string
+  default     = ""
+}

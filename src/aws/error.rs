@@ -3,7 +3,14 @@
 //! The error code decides; the service's own words go into the cause. Neither ever holds credentials: only codes,
 //! messages and the transport's error chain are taken over.
 
+mod cause;
+mod quota;
+
 use std::{error::Error, fmt};
+
+pub(super) use cause::{Cause, chain};
+use cause::{has_no_credentials, spoken};
+pub use quota::Quota;
 
 use super::{HttpResponse, ProvideErrorMetadata, SdkError};
 use crate::{
@@ -52,6 +59,16 @@ pub enum Reason {
     PublicPolicyBlocked,
     /// A quota of the account: what there are too many of.
     Quota(Quota),
+    /// IAM has no such role or policy, or no longer.
+    Missing,
+    /// There is one of that name already.
+    Exists,
+    /// Something still belongs to what is to be deleted.
+    InUse,
+    /// IAM does not take the policy document.
+    MalformedPolicy,
+    /// The managed policy is not one for roles, or the role is one of AWS that nobody changes.
+    NotChangeable,
     /// The object is larger than [`LARGEST_OBJECT_BYTES`].
     TooLarge,
     /// The body ended early or does not match its checksum.
@@ -62,31 +79,34 @@ pub enum Reason {
     Other(String),
 }
 
-/// A quota that IAM names `LimitExceeded` (IAM and AWS STS quotas).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quota {
-    /// OIDC providers of an account: 100 unless raised.
-    Providers,
-    /// Audiences (client IDs) of one provider: 100.
-    Audiences,
-}
-
 /// One call, as messages name it.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     action: &'static str,
-    resource: String,
+    resource: Box<str>,
     writes: bool,
     owner: Option<AccountId>,
+    /// Only a teardown makes it.
+    of_teardown: bool,
 }
 
 impl Call {
     pub(super) fn read(action: &'static str, resource: impl Into<String>) -> Self {
-        Self { action, resource: resource.into(), writes: false, owner: None }
+        Self { action, resource: resource.into().into_boxed_str(), writes: false, owner: None, of_teardown: false }
     }
 
     pub(super) fn write(action: &'static str, resource: impl Into<String>) -> Self {
         Self { writes: true, ..Self::read(action, resource) }
+    }
+
+    /// The command that prints the statement which allows it.
+    fn policy(&self) -> &'static str {
+        if self.of_teardown { "irsad iam-policy --part teardown" } else { "irsad iam-policy" }
+    }
+
+    /// The same call as one that only a teardown makes: what nodes may do always does not allow it.
+    pub(super) fn of_teardown(self) -> Self {
+        Self { of_teardown: true, ..self }
     }
 
     /// The same call with `ExpectedBucketOwner`: a bare 403 may then mean another owner.
@@ -100,18 +120,6 @@ impl fmt::Display for Call {
         write!(f, "{} on {}", self.action, self.resource)
     }
 }
-
-/// What AWS or the network said.
-#[derive(Debug)]
-pub(super) struct Cause(pub(super) String);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Cause {}
 
 impl AwsError {
     pub(super) fn new(call: Call, reason: Reason, cause: impl Into<String>) -> Self {
@@ -172,12 +180,14 @@ impl fmt::Display for AwsError {
         match &self.reason {
             Reason::Denied => write!(
                 f,
-                "{call} is not allowed to this node ({left}); `irsad iam-policy` prints the statement to attach to its role"
+                "{call} is not allowed to this node ({left}); `{policy}` prints the statement to attach to its role",
+                policy = call.policy()
             ),
             Reason::DeniedOrForeign(owner) => write!(
                 f,
                 "{call} was refused ({left}): the bucket belongs to another account than {owner}, or this node's role may not do it; \
-                 name another bucket, or attach the statement that `irsad iam-policy` prints"
+                 name another bucket, or attach the statement that `{policy}` prints",
+                policy = call.policy()
             ),
             Reason::Credentials => write!(
                 f,
@@ -235,15 +245,29 @@ impl fmt::Display for AwsError {
                 "{call} was refused because S3 Block Public Access of the account or organisation forbids public policies \
                  ({left}); set issuer.access: external and serve the documents by CloudFront, or lift BlockPublicPolicy there"
             ),
-            Reason::Quota(Quota::Providers) => write!(
+            Reason::Quota(quota) => {
+                let (excess, cure) = quota.words();
+                write!(f, "{call} {excess} ({left}); {cure}")
+            }
+            Reason::Missing => write!(
                 f,
-                "{call} would be one OIDC provider more than the account's quota, 100 unless raised ({left}); delete a provider \
-                 that no cluster uses, or raise the quota in Service Quotas"
+                "{call} found that the role or the policy does not exist ({left}); it is looked at again, if it lasts create it \
+                 or correct its name"
             ),
-            Reason::Quota(Quota::Audiences) => write!(
+            Reason::Exists => write!(f, "{call} found one of that name already ({left}); it is looked at again"),
+            Reason::InUse => write!(
                 f,
-                "{call} would be one audience more than IAM allows for a provider ({left}); take an audience out of \
-                 provider.audiences, or remove an unused one from the provider"
+                "{call} was refused because something still belongs to it, perhaps an instance profile ({left}); take the role \
+                 out of it: aws iam list-instance-profiles-for-role names them"
+            ),
+            Reason::MalformedPolicy => write!(
+                f,
+                "{call} was refused because IAM does not understand the policy ({left}); correct it as the IAM user guide, \
+                 \"Policies and permissions\", has it"
+            ),
+            Reason::NotChangeable => write!(
+                f,
+                "{call} was refused because AWS keeps that policy or role for itself ({left}); choose another one"
             ),
             Reason::TooLarge => write!(
                 f,
@@ -321,6 +345,7 @@ fn by_code(call: &Call, code: &str, message: &str) -> Option<Reason> {
         | "Throttling"
         | "ThrottlingException"
         | "RequestLimitExceeded"
+        | "EntityTemporarilyUnmodifiable"
         | "InternalError"
         | "InternalFailure"
         | "OperationAborted"
@@ -331,6 +356,11 @@ fn by_code(call: &Call, code: &str, message: &str) -> Option<Reason> {
         ),
         "IllegalLocationConstraintException" => Reason::WrongRegion(None),
         "NoSuchBucket" => Reason::BucketMissing,
+        "NoSuchEntity" => Reason::Missing,
+        "EntityAlreadyExists" => Reason::Exists,
+        "DeleteConflict" => Reason::InUse,
+        "MalformedPolicyDocument" => Reason::MalformedPolicy,
+        "PolicyNotAttachable" | "UnmodifiableEntity" => Reason::NotChangeable,
         _ => return None,
     })
 }
@@ -344,32 +374,6 @@ fn denied(call: &Call, message: &str) -> Reason {
         Some(owner) if !message.contains("is not authorized to perform") => Reason::DeniedOrForeign(owner.clone()),
         _ => Reason::Denied,
     }
-}
-
-fn spoken(status: u16, code: Option<&str>, message: Option<&str>) -> String {
-    let code = code.map(|code| format!(" {code}")).unwrap_or_default();
-    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
-    format!("HTTP {status}{code}{message}")
-}
-
-/// The texts of an error and its sources, without repetition.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if !texts.last().is_some_and(|last| last.contains(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts.join(": ")
-}
-
-/// The SDK has no public type for an empty credential chain that reaches its callers unwrapped, so its text decides.
-fn has_no_credentials(error: &dyn Error) -> bool {
-    let text = chain(error);
-    ["credential", "failed to select an auth scheme", "no valid auth"].iter().any(|sign| text.contains(sign))
 }
 
 #[cfg(test)]
@@ -396,6 +400,16 @@ mod tests {
             Reason::PublicPolicyBlocked,
             Reason::Quota(Quota::Providers),
             Reason::Quota(Quota::Audiences),
+            Reason::Quota(Quota::Roles),
+            Reason::Quota(Quota::TrustPolicy),
+            Reason::Quota(Quota::RolePolicies),
+            Reason::Quota(Quota::InlinePolicies),
+            Reason::Quota(Quota::RoleTags),
+            Reason::Missing,
+            Reason::Exists,
+            Reason::InUse,
+            Reason::MalformedPolicy,
+            Reason::NotChangeable,
             Reason::TooLarge,
             Reason::BrokenBody,
             Reason::NotAws,
@@ -433,6 +447,20 @@ mod tests {
             let read = AwsError::new(Call::read("s3:GetObject", place), reason, "").to_string();
             assert_eq!(write.contains("it may have been written"), doubt, "{write}");
             assert!(read.contains("nothing written"), "{read}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_teardown_does_is_allowed_by_a_policy_of_its_own() {
+        let call = || Call::write("s3:DeleteBucket", "s3://prod-1-oidc");
+        for (call, policy) in [(call(), "irsad iam-policy"), (call().of_teardown(), "irsad iam-policy --part teardown")]
+        {
+            assert_eq!(
+                AwsError::new(call, Reason::Denied, "").to_string(),
+                format!(
+                    "s3:DeleteBucket on s3://prod-1-oidc is not allowed to this node (nothing written); `{policy}` prints the statement to attach to its role"
+                )
+            );
         }
     }
 

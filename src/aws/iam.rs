@@ -1,7 +1,9 @@
-//! The IAM OIDC provider of an issuer: looked at, made, and given audiences.
+//! IAM: the OIDC provider of an issuer, looked at, made, and given audiences; and the roles of service accounts.
 //!
-//! There is no call here that changes or deletes what someone else made: no update, no removal of audiences, no thumbprints. Only a
-//! person takes a provider over, by [`Iam::tag`].
+//! Of providers there is no call here that changes what someone else made: no update, no removal of audiences, no thumbprints. Only a
+//! person takes one over, by [`Iam::tag`]. What is deleted is the caller's to know as ours.
+
+mod roles;
 
 use std::collections::BTreeMap;
 
@@ -128,6 +130,19 @@ impl Iam {
         let request = self.client.untag_open_id_connect_provider().open_id_connect_provider_arn(arn);
         let request = request.set_tag_keys(Some(keys.to_vec()));
         request.send().await.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
+    }
+
+    /// Deletes the provider. Success where there is none.
+    ///
+    /// # Errors
+    /// See [`Reason`]; after a lost answer it is there or gone.
+    pub async fn delete(&self, arn: &str) -> Result<(), AwsError> {
+        let call = Call::write("iam:DeleteOpenIDConnectProvider", arn).of_teardown();
+        match self.client.delete_open_id_connect_provider().open_id_connect_provider_arn(arn).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("NoSuchEntity") => Ok(()),
+            Err(error) => Err(AwsError::from_sdk(call, &error)),
+        }
     }
 
     /// Lets the provider accept one more audience. Success where it does already.

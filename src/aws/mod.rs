@@ -3,6 +3,7 @@
 //! Nothing here knows what the objects mean or what should be in the account: callers bring names, bytes and policies, and
 //! each function is one call. Redirects are never followed.
 
+mod bucket;
 pub mod calls;
 mod error;
 pub mod iam;
@@ -20,7 +21,7 @@ use aws_sdk_sts::{
 };
 use thiserror::Error;
 
-pub use self::error::{AwsError, Reason};
+pub use self::error::{AwsError, Quota, Reason};
 use self::{
     calls::Calls,
     error::{Call, Cause, chain},

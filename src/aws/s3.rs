@@ -77,11 +77,19 @@ impl S3Store {
         &self.bucket
     }
 
-    fn read(&self, action: &'static str, key: &str) -> Call {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn owner(&self) -> &AccountId {
+        &self.owner
+    }
+
+    pub(super) fn read(&self, action: &'static str, key: &str) -> Call {
         Call::read(action, self.place(key)).expecting(&self.owner)
     }
 
-    fn write(&self, action: &'static str, key: &str) -> Call {
+    pub(super) fn write(&self, action: &'static str, key: &str) -> Call {
         Call::write(action, self.place(key)).expecting(&self.owner)
     }
 
@@ -161,6 +169,16 @@ impl Store for S3Store {
         match tokio::time::timeout(OPERATION_TIMEOUT, self.write_object(key, body, condition)).await {
             Ok(written) => written,
             Err(elapsed) => Err(AwsError::new(self.write("s3:PutObject", key), Reason::TimedOut, elapsed.to_string()))?,
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let request = self.client.delete_object().bucket(self.bucket.as_str()).key(key);
+        let call = self.write("s3:DeleteObject", key).of_teardown();
+        match request.expected_bucket_owner(self.owner.as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.code(), Some("NoSuchKey" | "NoSuchBucket")) => Ok(()),
+            Err(error) => Err(AwsError::from_sdk(call, &error))?,
         }
     }
 
@@ -294,7 +312,7 @@ impl S3Store {
         }
     }
 
-    async fn observe_policy(&self) -> Probe<String> {
+    pub(super) async fn observe_policy(&self) -> Probe<String> {
         let request = self.client.get_bucket_policy().bucket(self.bucket.as_str());
         match request.expected_bucket_owner(self.owner.as_str()).send().await {
             Ok(answer) => answer.policy.map_or(Probe::Absent, Probe::Present),

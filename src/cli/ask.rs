@@ -28,6 +28,11 @@ impl Ask {
         }
     }
 
+    /// Whether it was answered on the command line.
+    pub(super) fn is_answered(&self) -> bool {
+        self.yes
+    }
+
     /// Prints what will happen, and asks. Where the answer is no, it says so.
     pub(super) fn confirm(&self, effect: &[String]) -> anyhow::Result<bool> {
         output::print(format_args!("{}", list(effect)));

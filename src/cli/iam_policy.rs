@@ -6,15 +6,17 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    config::Settings,
+    config::{RolesMode, Settings},
     model::{
         control_plane_only::ControlPlaneRole,
         discovery::DISCOVERY_PATH,
+        issuer::IssuerUrl,
         keyring_bucket::KeyringBucket,
         location::Location,
-        node_policy::{NodeDuties, Part, Sealing, node_policy},
+        node_policy::{NodeDuties, Part, RoleDuties, Sealing, node_policy},
         plan::Desired,
-        region::AccountId,
+        region::{AccountId, Partition},
+        teardown_policy::{TeardownDuties, teardown_policy},
         trust_policy::{PublicObjects, bucket_policy, statement_id},
     },
 };
@@ -47,6 +49,8 @@ enum PartArgument {
     Node,
     /// What only the leader asks for
     Leader,
+    /// What irsad teardown needs besides: attach it for that time
+    Teardown,
     /// Policy of the issuer's bucket
     DocumentsBucket,
     /// Policy of the keyring's bucket, for --role alone
@@ -64,6 +68,7 @@ impl IamPolicy {
             PartArgument::All => self.of_nodes(&settings, &desired, Part::All),
             PartArgument::Node => self.of_nodes(&settings, &desired, Part::Node),
             PartArgument::Leader => self.of_nodes(&settings, &desired, Part::Leader),
+            PartArgument::Teardown => self.of_teardown(&settings, &desired),
             PartArgument::DocumentsBucket => of_documents_bucket(&desired),
             PartArgument::KeyringBucket => self.of_keyring_bucket(&settings),
             PartArgument::KmsKey => self.of_kms_key(&settings),
@@ -76,27 +81,48 @@ impl IamPolicy {
     }
 
     fn of_nodes(&self, settings: &Settings, desired: &Desired, part: Part) -> anyhow::Result<Policy> {
-        let keys = keys(desired);
-        let partition = settings.partition();
-        let objects = match &desired.store {
-            Location::S3 { bucket, .. } => Some(PublicObjects { partition, bucket, keys: &keys }),
-            Location::File(_) => None,
-        };
+        let (keys, partition) = (keys(desired), settings.partition());
         let (bucket, keyring) = (desired.bucket.as_ref(), settings.keyring_bucket());
         let creates_keyring = keyring.as_ref().is_some_and(|bucket| bucket.create);
         let duties = NodeDuties {
-            objects,
+            objects: objects(settings, desired, &keys),
             creates_bucket: creates_keyring || bucket.is_some_and(|bucket| bucket.create),
             opens_bucket: bucket.is_some_and(|bucket| bucket.create && bucket.public_by_policy),
-            provider: desired.provider.is_some().then_some((partition, &self.account, &desired.issuer)),
+            provider: self.provider(settings, desired),
             keyring: keyring.as_ref().map(|bucket| KeyringBucket {
                 partition,
                 bucket: &bucket.name,
                 prefix: &bucket.prefix,
             }),
             sealing: self.sealing(settings),
+            roles: self.roles(settings),
         };
         Ok(node_policy(&duties, part)?.ok_or("with this configuration irsad asks AWS for nothing here"))
+    }
+
+    fn of_teardown(&self, settings: &Settings, desired: &Desired) -> anyhow::Result<Policy> {
+        let keys = keys(desired);
+        let policy = teardown_policy(&TeardownDuties {
+            objects: objects(settings, desired, &keys),
+            created_bucket: desired.bucket.as_ref().is_some_and(|bucket| bucket.create),
+            provider: self.provider(settings, desired),
+            owner_tag: settings.owner_tag(),
+        })?;
+        Ok(policy.ok_or("with this configuration irsad asks AWS for nothing here"))
+    }
+
+    fn provider<'a>(
+        &'a self,
+        settings: &Settings,
+        desired: &'a Desired,
+    ) -> Option<(Partition, &'a AccountId, &'a IssuerUrl)> {
+        desired.provider.is_some().then_some((settings.partition(), &self.account, &desired.issuer))
+    }
+
+    fn roles<'a>(&'a self, settings: &'a Settings) -> Option<RoleDuties<'a>> {
+        let (cluster, boundary) = (settings.cluster.as_str(), settings.roles.boundary.as_ref());
+        let duties = RoleDuties { partition: settings.partition(), account: &self.account, cluster, boundary };
+        (settings.roles.mode != RolesMode::None).then_some(duties)
     }
 
     fn sealing<'a>(&'a self, settings: &'a Settings) -> Option<Sealing<'a>> {
@@ -128,6 +154,13 @@ type Policy = Result<String, &'static str>;
 
 fn keys(desired: &Desired) -> [String; 2] {
     [desired.store.key(DISCOVERY_PATH), desired.store.key(&desired.jwks_path)]
+}
+
+fn objects<'a>(settings: &Settings, desired: &'a Desired, keys: &'a [String; 2]) -> Option<PublicObjects<'a>> {
+    match &desired.store {
+        Location::S3 { bucket, .. } => Some(PublicObjects { partition: settings.partition(), bucket, keys }),
+        Location::File(_) => None,
+    }
 }
 
 fn of_documents_bucket(desired: &Desired) -> anyhow::Result<Policy> {

@@ -19,6 +19,7 @@ mod rotate;
 mod run;
 mod settings;
 mod status;
+mod teardown;
 mod trust_policy;
 mod verify;
 
@@ -100,6 +101,8 @@ enum Command {
     Resume(resume::Resume),
     /// After etcd was restored: write the keyring as this node last followed it
     Rebuild(rebuild::Rebuild),
+    /// Go back to the issuer of before irsad, and remove what irsad made; says first what is lost
+    Teardown(teardown::Teardown),
     /// Before kubeadm: make the signing key and put our flags into the kubeadm configuration
     Prepare(prepare::Prepare),
     /// Before kubelet, on every boot: put back what kube-apiserver of this node last proved
@@ -147,6 +150,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Revoke(command) => command.execute(&cli.global),
         Command::Resume(command) => command.execute(&cli.global),
         Command::Rebuild(command) => command.execute(&cli.global),
+        Command::Teardown(command) => command.execute(&cli.global),
         Command::Prepare(command) => command.execute(&cli.global),
         Command::Restore => restore::execute(&cli.global),
         Command::Migrate(command) => command.execute(&cli.global),

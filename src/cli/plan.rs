@@ -43,25 +43,33 @@ impl Plan {
     #[tokio::main(flavor = "current_thread")]
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
         let mut irsad = global.onlooker().await?;
-        let (_, plan) = irsad.look().await;
+        let (_, mut plan) = irsad.look().await;
+        let roles = irsad.look_at_roles().await;
+        plan.needs_a_person.extend(roles.needs_a_person);
+        plan.waiting_for.extend(roles.waiting_for);
         match global.output {
-            Output::Text | Output::Svg => print(&plan),
+            Output::Text | Output::Svg => print(&plan, &roles.actions),
             Output::Json => output::json(&PlanOutput {
                 version: 1,
-                actions: plan.actions.iter().map(output_of).collect(),
+                actions: plan
+                    .actions
+                    .iter()
+                    .map(output_of)
+                    .chain(roles.actions.iter().map(|what| of_role(what)))
+                    .collect(),
                 later: plan.later.iter().map(output_of).collect(),
                 waiting_for: &plan.waiting_for,
                 needs_a_person: &plan.needs_a_person,
                 notices: &plan.notices,
             })?,
         }
-        let something = self.detailed_exitcode && !plan.actions.is_empty();
+        let something = self.detailed_exitcode && !(plan.actions.is_empty() && roles.actions.is_empty());
         Ok(ExitCode::from(if something { EXIT_SOMETHING_TO_DO } else { 0 }))
     }
 }
 
-fn print(plan: &plan::Plan) {
-    if plan.is_converged() {
+fn print(plan: &plan::Plan, roles: &[String]) {
+    if plan.is_converged() && roles.is_empty() {
         output::say!("nothing to do");
     }
     for (number, action) in plan.actions.iter().chain(&plan.later).enumerate() {
@@ -71,11 +79,19 @@ fn print(plan: &plan::Plan) {
             output::say!("{diff}");
         }
     }
+    if !roles.is_empty() {
+        output::say!("beside that, on the node that leads:");
+    }
+    roles.iter().for_each(|role| output::say!("- {role}"));
     output::print(format_args!("{}", output::open_ends(plan)));
 }
 
 fn output_of(action: &Action) -> ActionOutput {
     ActionOutput { what: action.to_string(), diff: diff(action) }
+}
+
+fn of_role(what: &str) -> ActionOutput {
+    ActionOutput { what: what.to_owned(), diff: None }
 }
 
 /// The unified diff of a manifest change.

@@ -53,7 +53,12 @@ impl Revoke {
         if !self.ask.confirm(&effect)? {
             return Ok(ExitCode::FAILURE);
         }
-        irsad.change_keyring(|keyring, now| Ok(rotation::revoke(keyring, &key.kid, how, now)?)).await?;
+        irsad
+            .change_keyring(|keyring, now| {
+                request::stays(keyring)?;
+                Ok(rotation::revoke(keyring, &key.kid, how, now)?)
+            })
+            .await?;
         output::say!("asked for; irsad status says how far it is");
         Ok(ExitCode::SUCCESS)
     }

@@ -144,6 +144,7 @@ fn text(running: bool, report: Option<&Report>, now: Timestamp) -> String {
         row("published", &format!("{}, {seen}", report.jwks_uri)),
     ];
     rows.extend(report.webhook.iter().map(|webhook| row("webhook", &webhook.summary)));
+    rows.extend(report.roles.iter().map(|roles| row("roles", &roles.summary)));
     if let Some(done) = &report.last_action {
         rows.push(row("last change", &format!("{}, {}", done.what, output::ago(done.at, now))));
     }

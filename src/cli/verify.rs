@@ -47,6 +47,7 @@ impl Verify {
         let now = Timestamp::now();
         if self.pod.is_none() {
             found.splice(0..0, webhook(irsad.desired(), &facts, now));
+            found.splice(0..0, irsad.check_roles().await);
         }
         // The way of a token goes from the pod to AWS; of the whole cluster its issuer comes first.
         let place = if self.pod.is_some() { found.len() } else { 0 };

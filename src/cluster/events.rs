@@ -13,6 +13,7 @@ use super::{
 use crate::model::{
     missed_pods::{MissedPod, REASON},
     probe::Probe,
+    service_account_role::{GROUP, KIND, VERSION},
 };
 
 const EVENTS: &str = "/apis/events.k8s.io/v1/events";
@@ -22,6 +23,23 @@ const CONTROLLER: &str = "irsad";
 const LONGEST_READABLE: usize = 200;
 /// Events of one page; more than this many pods are never told of.
 const PAGE: usize = 500;
+/// Longest `note` that Kubernetes takes (kubernetes/kubernetes `pkg/apis/core/validation/events.go`).
+const LONGEST_NOTE_BYTES: usize = 1024;
+
+/// One thing that happened to a `ServiceAccountRole`.
+#[derive(Debug, Clone, Copy)]
+pub struct RoleEvent<'a> {
+    /// Name of the object.
+    pub name: &'a str,
+    /// Its `metadata.uid`.
+    pub uid: &'a str,
+    /// Nothing is wrong.
+    pub is_normal: bool,
+    /// In one word.
+    pub reason: &'a str,
+    /// For a person, at most 1,024 bytes; what is longer is cut.
+    pub note: &'a str,
+}
 
 impl ApiServer {
     /// `metadata.uid` of the pods that an Event tells of already. Kubernetes forgets Events after an hour (`--event-ttl`).
@@ -58,12 +76,48 @@ impl ApiServer {
             Err(error) => Err(error),
         }
     }
+
+    /// Writes an Event on a `ServiceAccountRole`. Those of objects of the whole cluster lie in namespace `default`.
+    ///
+    /// # Errors
+    /// It was not written.
+    pub async fn tell_of_role(&self, told: &RoleEvent<'_>, instance: &str, at: Timestamp) -> Result<(), NoAnswer> {
+        let path = "/apis/events.k8s.io/v1/namespaces/default/events";
+        match self.post(path, &role_event(told, instance, at)).await.and_then(Answer::success) {
+            Ok(_) | Err(NoAnswer::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Nothing is made any more in a namespace that is being deleted (kubernetes/kubernetes
 /// `staging/src/k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle`).
-fn is_ending(error: &NoAnswer) -> bool {
+pub fn is_ending(error: &NoAnswer) -> bool {
     matches!(error, NoAnswer::Forbidden { source, .. } if source.to_string().contains("being terminated"))
+}
+
+fn role_event(told: &RoleEvent<'_>, instance: &str, at: Timestamp) -> Value {
+    let readable: String = told.name.chars().take(LONGEST_READABLE).collect();
+    // The same is told once a moment at most.
+    let name =
+        format!("{}.{:x}", readable.trim_end_matches(['.', '-']), at.as_microsecond()) + &told.reason.to_lowercase();
+    let mut end = told.note.len().min(LONGEST_NOTE_BYTES);
+    while !told.note.is_char_boundary(end) {
+        end -= 1;
+    }
+    json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": { "name": name, "namespace": "default" },
+        "eventTime": at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance,
+        "action": "Reconcile",
+        "reason": told.reason,
+        "type": if told.is_normal { "Normal" } else { "Warning" },
+        "note": told.note[..end],
+        "regarding": { "apiVersion": format!("{GROUP}/{VERSION}"), "kind": KIND, "name": told.name, "uid": told.uid },
+    })
 }
 
 fn event(pod: &MissedPod, instance: &str, at: Timestamp) -> Value {

@@ -36,6 +36,7 @@ impl Secrets {
             }
             (&Method::POST, "") => state.create(body),
             (&Method::PUT, name) => state.replace(name, body),
+            (&Method::DELETE, name) => state.delete(name, body),
             _ => status(405, "the server does not allow this method on the requested resource"),
         }
     }
@@ -83,6 +84,20 @@ impl State {
                 status(409, "the object has been modified; please apply your changes to the latest version")
             }
             Some(_) => reply(200, &self.store(object)),
+        }
+    }
+
+    fn delete(&mut self, name: &str, options: Value) -> Reply {
+        let found = self.objects.get(name).map(|found| found["metadata"]["resourceVersion"].clone());
+        match found {
+            None => status(404, &format!("secrets {name:?} not found")),
+            Some(version) if version != options["preconditions"]["resourceVersion"] => {
+                status(409, "the ResourceVersion in the precondition does not match")
+            }
+            Some(_) => {
+                self.objects.remove(name);
+                status(200, "deleted")
+            }
         }
     }
 

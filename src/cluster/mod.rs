@@ -19,6 +19,7 @@ mod pods;
 mod registrations;
 mod request;
 pub mod secrets;
+mod service_account_roles;
 mod service_accounts;
 mod watched;
 
@@ -32,12 +33,14 @@ use std::{
 
 pub use apiserver::{Depth, Evidence, KubeadmConfigMap, ProbeToken, Proof};
 pub use control_plane::{ControllerLease, LegacyToken};
+pub use events::{RoleEvent, is_ending};
 use kube::{
     Client, Config,
     config::{AuthInfo, Cluster, Kubeconfig, KubeconfigError},
 };
 pub use pods::LabelledPod;
 pub use request::{NoAnswer, Said};
+pub use service_account_roles::LabelledAccount;
 pub use service_accounts::{ConfigMap, ServiceAccount};
 use sha2::{Digest, Sha256};
 use thiserror::Error;

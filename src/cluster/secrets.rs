@@ -195,6 +195,20 @@ impl SecretStore {
         }
     }
 
+    /// Only what is an object of ours: a Secret of somebody else under its name stays.
+    async fn remove(&self, key: &str) -> Result<(), Obstacle> {
+        let Some(Object { version: Version(version), .. }) = self.read(key).await? else { return Ok(()) };
+        let options = json!({
+            "apiVersion": "meta/v1",
+            "kind": "DeleteOptions",
+            "preconditions": { "resourceVersion": version },
+        });
+        match self.api.delete(&path(key), &options).await?.success() {
+            Ok(_) | Err(NoAnswer::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn keys(&self) -> Result<Vec<String>, Obstacle> {
         let selector = LABELS.map(|(name, value)| format!("{}%3D{value}", name.replace('/', "%2F"))).join("%2C");
         let (mut keys, mut more) = (Vec::new(), String::new());
@@ -233,6 +247,11 @@ impl Store for SecretStore {
                 Err(failed(format!("cannot write {} ({left})", place(key)), error))
             }
         }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let error = |error| failed(format!("cannot delete {} (it is there or gone)", place(key)), error);
+        self.remove(key).await.map_err(error)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {

@@ -76,7 +76,13 @@ impl Settings {
             create: self.issuer.create_bucket,
             public_by_policy: self.issuer.access == Access::BucketPolicy,
             policy_sid: trust_policy::statement_id(self.cluster.as_str()),
+            owner_tag: self.owner_tag(),
         })
+    }
+
+    /// Tag on what irsad created for this cluster.
+    pub fn owner_tag(&self) -> (String, String) {
+        (OWNER_TAG.to_owned(), self.cluster.to_string())
     }
 
     fn wanted_webhook(&self) -> DesiredWebhook {
@@ -105,7 +111,7 @@ impl Settings {
     }
 
     fn wanted_provider(&self) -> DesiredProvider {
-        let ours = (OWNER_TAG.to_owned(), self.cluster.to_string());
+        let ours = self.owner_tag();
         let theirs = self.provider.tags.iter().map(|(key, value)| (key.clone(), value.clone()));
         DesiredProvider {
             audiences: self.provider.audiences.clone(),

@@ -5,8 +5,9 @@ use std::{cell::Cell, path::Path};
 use crate::model::{issuer::IssuerUrl, location::Location, region::Region};
 
 use super::{
-    ClusterName, Distribution, Mistakes, Settings, keyring,
+    ClusterName, Distribution, Mistakes, RolesMode, Settings, keyring,
     options::{self, Surroundings},
+    roles,
     section::{Log, Section},
     tree::Tree,
     webhook,
@@ -71,7 +72,6 @@ impl Reading {
         check_version(&root);
         root.require("cluster", "cluster: prod-1");
         let cluster: Option<ClusterName> = root.text("cluster");
-        check_what_is_not_in_this_version(&root);
         let mut notices = Vec::new();
 
         let provider = options::provider(root.section("provider"));
@@ -82,15 +82,21 @@ impl Reading {
         let store: Option<Location> = root.section("issuer").text("store");
         let keyring_section = root.section("keyring");
         let keyring = keyring::keyring(&keyring_section, store.as_ref());
+        let roles_section = root.section("roles");
+        let roles = roles::roles(&roles_section, cluster.as_ref());
         let composes_arns = webhook.as_ref().is_some_and(|webhook| webhook.compose_role_arn.is_some());
-        let in_aws =
-            provider.manage || matches!(store, Some(Location::S3 { .. })) || keyring.needs_aws() || composes_arns;
+        let in_aws = provider.manage
+            || matches!(store, Some(Location::S3 { .. }))
+            || keyring.needs_aws()
+            || composes_arns
+            || roles.mode != RolesMode::None;
         let aws = options::aws(root.section("aws"), around, in_aws, &needs_region);
         let issuer = options::issuer(root.section("issuer"), aws.region.as_ref());
         notices.extend(issuer.as_ref().and_then(|issuer| slash_at_the_end(&issuer.url)));
         keyring::check_region(&keyring_section, &keyring, aws.region.as_ref());
         keyring_section.finish();
         let distribution = api_server.as_ref().map(|settings| settings.distribution);
+        roles_section.blame_unknown();
         root.finish();
 
         let settings = match (cluster, issuer, api_server, webhook) {
@@ -104,10 +110,14 @@ impl Reading {
                 rotation,
                 webhook,
                 metrics,
+                roles,
                 notices,
             }),
             _ => None,
         };
+        if let Some(settings) = &settings {
+            roles::check(&roles_section, settings);
+        }
         Self { settings, mistakes: log.into_inner(), needs_region: needs_region.get(), distribution }
     }
 }
@@ -130,13 +140,4 @@ fn check_version(root: &Section<'_>) {
             "this irsad reads version 1; write `version: 1` or install the irsad that the file is for",
         );
     }
-}
-
-/// Words that the format has and this version does not follow: better refused than promised.
-fn check_what_is_not_in_this_version(root: &Section<'_>) {
-    let roles = root.section("roles");
-    if roles.one_of("mode", &[("none", false), ("list", true), ("crd", true)]) == Some(true) {
-        roles.blame("mode", "making roles is not in this version; leave it out");
-    }
-    roles.finish();
 }

@@ -18,6 +18,7 @@ mod keyring;
 mod mistake;
 mod options;
 mod pod_values;
+mod roles;
 mod section;
 mod tree;
 mod values;
@@ -30,6 +31,7 @@ pub use pod_values::{
     AnnotationPrefix, AnnotationPrefixError, DnsLabel, DnsLabelError, Image, ImageError, MountPath, MountPathError,
     TokenPath, TokenPathError,
 };
+pub use roles::{RolesMode, RolesSettings};
 pub use values::{ClusterName, ClusterNameError, EndpointUrl, EndpointUrlError, JwksPath, JwksPathError};
 pub use webhook::{ContainerCredentialsSettings, FailurePolicy, UpstreamSettings, WebhookMode, WebhookSettings};
 
@@ -57,6 +59,8 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// `metrics`: where a monitoring system reads how irsad does.
     pub metrics: MetricsSettings,
+    /// `roles`: IAM roles that irsad makes.
+    pub roles: RolesSettings,
     /// What a person should know about this configuration: one sentence each, for journal and status.
     pub notices: Vec<String>,
 }
@@ -67,7 +71,7 @@ pub struct IssuerSettings {
     /// `issuer.store` (required): `s3://BUCKET[/PREFIX]`, or `file:///DIR` for a folder that a web server of yours serves.
     pub store: Location,
     /// `issuer.url`: what tokens carry as `iss`. Default with S3: `https://BUCKET.s3.REGION.SUFFIX[/PREFIX]`; required with a
-    /// folder.
+    /// folder and with `access: external`.
     pub url: IssuerUrl,
     /// `issuer.jwksPath` (`openid/v1/jwks`): path of the JWK Set below the issuer.
     pub jwks_path: JwksPath,
@@ -83,7 +87,8 @@ pub struct IssuerSettings {
 pub enum Access {
     /// `bucketPolicy`: irsad lets anyone read exactly the two objects, by public access block and bucket policy.
     BucketPolicy,
-    /// `external`: CloudFront or a web server of yours serves them; irsad leaves the bucket's policy alone.
+    /// `external`: CloudFront or a web server of yours serves them; irsad leaves policy and public access block of the bucket
+    /// alone, and believes the URL.
     External,
 }
 

@@ -160,8 +160,8 @@ pub(super) fn provider(section: Section<'_>) -> ProviderSettings {
     ProviderSettings { manage, audiences, tags }
 }
 
-/// The tags, where IAM takes them (`TagOpenIDConnectProvider`).
-fn tags(provider: &Section<'_>) -> BTreeMap<String, String> {
+/// The tags, where IAM takes them (`TagOpenIDConnectProvider`, `TagRole`).
+pub(super) fn tags(provider: &Section<'_>) -> BTreeMap<String, String> {
     let section = provider.section("tags");
     let tags = section.texts();
     if tags.len() > MOST_TAGS {

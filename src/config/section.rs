@@ -40,6 +40,30 @@ impl<'t> Section<'t> {
         Self { log: self.log, path, origin, entries, known: RefCell::default() }
     }
 
+    /// The mappings of a list, one section each; none where it is left out.
+    pub fn sections(&self, key: &'static str) -> Vec<Self> {
+        let Some(tree) = self.find(key) else { return Vec::new() };
+        let Value::List(items) = &tree.value else {
+            self.wrong_type(key, &tree.value, "a list; write one entry behind each '- '");
+            return Vec::new();
+        };
+        let section = |(number, item): (usize, &'t Tree)| {
+            let path = format!("{}[{number}]", self.path_of(key));
+            let Value::Map(entries) = &item.value else {
+                let text = format!("{} stands here; write a mapping", name_of(&item.value));
+                self.note(&item.origin, &path, text);
+                return None;
+            };
+            Some(Self { log: self.log, path, origin: item.origin.clone(), entries, known: RefCell::default() })
+        };
+        items.iter().enumerate().filter_map(section).collect()
+    }
+
+    /// The value itself.
+    pub fn tree(&self, key: &'static str) -> Option<&'t Tree> {
+        self.find(key)
+    }
+
     /// Whether the key is there.
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(name, _)| name == key)
@@ -156,6 +180,11 @@ impl<'t> Section<'t> {
         self.note(origin, &self.path_of(key), text.into());
     }
 
+    /// Notes a mistake of the whole mapping.
+    pub fn blame_all(&self, text: impl Into<String>) {
+        self.note(&self.origin, &self.path, text.into());
+    }
+
     /// Notes that `key` is missing, with what to write.
     pub fn require(&self, key: &str, example: &str) {
         if !self.has(key) {
@@ -165,7 +194,12 @@ impl<'t> Section<'t> {
 
     /// Notes every key that nobody asked for.
     pub fn finish(self) {
-        let mut known = self.known.take();
+        self.blame_unknown();
+    }
+
+    /// Notes every key that nobody has asked for so far.
+    pub fn blame_unknown(&self) {
+        let mut known = self.known.borrow().clone();
         known.sort_unstable();
         for (name, tree) in self.entries.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
             let text = format!("unknown key; here can stand: {}", known.join(", "));

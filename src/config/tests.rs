@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod mistakes;
+mod roles;
 mod webhook;
 
 const SMALLEST: &str = "version: 1\ncluster: prod-1\nissuer:\n  store: s3://prod-1-oidc\n";
@@ -107,6 +108,14 @@ fn smallest_configuration_has_every_default() {
             },
         },
         metrics: MetricsSettings { port: Some(23444) },
+        roles: RolesSettings {
+            mode: RolesMode::None,
+            boundary: None,
+            tags: BTreeMap::new(),
+            additional_issuers: Vec::new(),
+            removal_delay: Duration::from_secs(3600),
+            list: Vec::new(),
+        },
         notices: Vec::new(),
     };
     assert_eq!(settings, expected);

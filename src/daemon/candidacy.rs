@@ -20,6 +20,7 @@ use crate::{
     model::{
         election::{Identity, RETRY_PERIOD},
         plan::{ApiServer as Seen, Facts, Shared},
+        probe::Probe,
     },
     world::Leadership,
 };
@@ -48,6 +49,19 @@ pub(super) struct Candidacy {
     /// The news that have been looked at.
     heard: Option<String>,
     task: JoinHandle<()>,
+}
+
+/// Whether this process leads, for tasks beside the loop.
+#[derive(Debug, Clone)]
+pub(super) struct Lead {
+    standing: flag::Receiver<Standing>,
+}
+
+impl Lead {
+    /// At this moment.
+    pub fn leads(&self) -> bool {
+        self.standing.borrow().leads_until.is_some_and(|until| since_boot() < until)
+    }
 }
 
 impl Candidacy {
@@ -102,6 +116,11 @@ impl Candidacy {
         }
     }
 
+    /// Tells at any moment whether this process leads.
+    pub fn lead(&self) -> Lead {
+        Lead { standing: self.standing.clone() }
+    }
+
     /// Gives the Lease back.
     pub async fn end(self) {
         self.api.send_replace(None);
@@ -116,6 +135,11 @@ impl Irsad {
     pub(super) async fn stand(&mut self, facts: &Facts) {
         self.begins_to_lead = false;
         let (Shared::Seen(shared), Seen::Seen(_)) = (&facts.shared, &facts.node.api_server) else { return };
+        if facts.node.torn_down.present().is_some() && shared.keyring == Probe::Absent {
+            // There is nothing left to lead.
+            self.world.leadership = Leadership::default();
+            return self.stand_down().await;
+        }
         let Some(api) = self.world.asked_api_server() else { return };
         if let Some(candidacy) = &self.candidacy {
             return candidacy.ask_through(api);

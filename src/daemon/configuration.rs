@@ -36,6 +36,7 @@ impl Irsad {
         F: Future<Output = anyhow::Result<Settings>>,
     {
         self.closeness = Closeness::Full;
+        self.looks += 1;
         match load().await {
             Err(error) => {
                 let complaint = format!("the configuration is not usable, the old one holds: {error:#}");

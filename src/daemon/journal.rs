@@ -28,6 +28,14 @@ pub(super) fn announce(action: &Action) {
         | Action::DeleteObject { .. }
         | Action::MakeWebhookCertificate { .. }
         | Action::UseNextWebhookCertificate { .. }
+        | Action::TagBucket { .. }
+        | Action::DeleteProvider { .. }
+        | Action::DeleteDocument { .. }
+        | Action::CloseBucket { .. }
+        | Action::RemoveRole { .. }
+        | Action::DeleteBucket { .. }
+        | Action::DeleteKeyring
+        | Action::RememberTornDown(_)
         | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
         Action::RememberPublishedKeys(_)
         | Action::Acknowledge { .. }
@@ -37,6 +45,7 @@ pub(super) fn announce(action: &Action) {
         | Action::BeginChange(_)
         | Action::RememberProven { .. }
         | Action::ForgetProven(_)
+        | Action::ForgetTornDown
         | Action::ForgetChange => {
             tracing::debug!(action = action.name(), "{action}");
         }

@@ -3,6 +3,19 @@
 //! They are served by a thread of its own with a runtime of its own. It only reads what the loop and the webhook leave on the
 //! [`Board`], so that no client of it can make either of them wait.
 
+// As in `crate::webhook`: a panic in this thread would end the whole daemon.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 mod server;
 
 use std::{

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::Irsad;
 use crate::{
+    aws::Identity,
     execute::execute,
     host::files::LARGEST_FILE_BYTES,
     model::{
@@ -38,6 +39,14 @@ pub struct Rebuilt {
 }
 
 impl Irsad {
+    /// Who AWS takes this node for.
+    ///
+    /// # Errors
+    /// No region, no credentials or no answer, as one sentence.
+    pub async fn identity(&self) -> Result<Identity, String> {
+        self.world.identity().await
+    }
+
     /// The newest keyring, which continues what this node has followed, and what is known of all control-plane nodes.
     ///
     /// # Errors

@@ -10,9 +10,12 @@ use tokio::{
 };
 
 use super::{Candidacy, webhook::Webhook};
-use crate::host::{
-    systemd,
-    watch::{Changed, Watch},
+use crate::{
+    host::{
+        systemd,
+        watch::{Changed, Watch},
+    },
+    model::report::RolesReport,
 };
 
 /// The next change of a watched file; the end of the watching task is the error that ended it. Never, where nothing is watched.
@@ -49,6 +52,20 @@ pub(super) enum Woken {
     Files(Changed),
     /// The webhook says something else of itself.
     Webhook,
+    /// There is something new to say of the roles.
+    Roles,
+}
+
+/// Who in this process may have something to tell.
+pub(super) struct Tellers<'a> {
+    /// Of other nodes.
+    pub candidacy: Option<&'a mut Candidacy>,
+    /// Of itself.
+    pub webhook: Option<&'a mut Webhook>,
+    /// Of the roles of the list.
+    pub roles: Option<&'a mut flag::Receiver<Option<RolesReport>>>,
+    /// Of ServiceAccountRoles.
+    pub objects: Option<&'a mut flag::Receiver<Option<RolesReport>>>,
 }
 
 /// The next thing that the webhook says of itself; its end is an error.
@@ -57,14 +74,21 @@ async fn next_word(webhook: Option<&mut Webhook>) -> anyhow::Result<()> {
     webhook.state.changed().await.context("the webhook's thread is gone")
 }
 
+/// The next thing that there is to say of the roles.
+async fn next_of_roles(report: Option<&mut flag::Receiver<Option<RolesReport>>>) {
+    let Some(report) = report else { return std::future::pending().await };
+    if report.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// Waits for time, a signal, a changed file, news or the webhook, and tells the watchdog meanwhile that the loop is alive.
 pub(super) async fn wait(
     longest: Duration,
     stop: &mut flag::Receiver<bool>,
     reload: &mut Signal,
     mut files: Option<&mut Watch>,
-    mut candidacy: Option<&mut Candidacy>,
-    mut webhook: Option<&mut Webhook>,
+    mut tellers: Tellers<'_>,
 ) -> anyhow::Result<Woken> {
     let until = Instant::now() + longest;
     loop {
@@ -79,8 +103,10 @@ pub(super) async fn wait(
                 return Ok(Woken::Reload);
             }
             changed = next_change(files.as_deref_mut()) => return changed.map(Woken::Files),
-            () = next_news(candidacy.as_deref_mut()) => return Ok(Woken::News),
-            changed = next_word(webhook.as_deref_mut()) => return changed.map(|()| Woken::Webhook),
+            () = next_news(tellers.candidacy.as_deref_mut()) => return Ok(Woken::News),
+            changed = next_word(tellers.webhook.as_deref_mut()) => return changed.map(|()| Woken::Webhook),
+            () = next_of_roles(tellers.roles.as_deref_mut()) => return Ok(Woken::Roles),
+            () = next_of_roles(tellers.objects.as_deref_mut()) => return Ok(Woken::Roles),
             () = sleep_until(alive_again) => {
                 if Instant::now() >= until {
                     return Ok(Woken::Time);

@@ -20,7 +20,7 @@ use crate::{
     world::{KeyringStore, World},
 };
 
-async fn place(world: &mut World) -> anyhow::Result<KeyringStore> {
+pub(super) async fn place(world: &mut World) -> anyhow::Result<KeyringStore> {
     let api = world.keyring_api.clone();
     world.keyring(api.as_ref()).await.map_err(anyhow::Error::msg)
 }

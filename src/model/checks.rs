@@ -1,11 +1,13 @@
 //! What must hold for a token to be accepted outside the cluster, check by check, each with its cure.
 
 mod across;
+mod roles;
 mod webhook;
 
 use serde::Serialize;
 
 pub use across::{Across, across};
+pub use roles::{roles, service_account_roles};
 pub use webhook::webhook;
 
 use super::{

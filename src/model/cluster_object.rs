@@ -37,6 +37,8 @@ pub enum Kind {
     PodDisruptionBudget,
     /// Pods.
     Deployment,
+    /// A kind of object that the cluster did not know before.
+    CustomResourceDefinition,
 }
 
 /// Where an object lies.
@@ -79,6 +81,9 @@ impl Kind {
             Self::Service => ("Service", "v1", "services"),
             Self::PodDisruptionBudget => ("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
             Self::Deployment => ("Deployment", "apps/v1", "deployments"),
+            Self::CustomResourceDefinition => {
+                ("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions")
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! or that two clusters write to, is noticed by every node (see [`HighWater`]). Private halves are not in it.
 
 mod error;
+mod teardown;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use error::KeyringError;
+pub use teardown::{Ended, Teardown};
 
 use super::{
     key::{Kid, PublicKey},
@@ -53,6 +55,9 @@ pub struct Keyring {
     pub rotate_since: Option<Timestamp>,
     /// The one API server that is being changed.
     pub rollout: Option<Rollout>,
+    /// That the cluster is to do without irsad's issuer again; `None`: it is to have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teardown: Option<Teardown>,
 }
 
 /// One key of the cluster.

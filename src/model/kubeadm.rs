@@ -10,7 +10,7 @@ mod proof;
 mod refusal;
 
 pub use edit::EditedConfig;
-pub use issuers::{ISSUER, IssuersToWrite, api_server_arguments, cannot_hold, issuers_to_write};
+pub use issuers::{ISSUER, IssuersToWrite, JWKS_URI, api_server_arguments, cannot_hold, issuers_to_write};
 pub use refusal::KubeadmError;
 
 use super::yaml::{self, Layout, Limits, Node};

@@ -7,9 +7,11 @@ mod edit;
 mod flags;
 mod proof;
 mod refusal;
+mod revert;
 
 pub use edit::{Desired, Edited};
 pub use refusal::ManifestError;
+pub use revert::Reverted;
 
 use flags::{Arguments, Flag};
 

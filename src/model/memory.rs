@@ -28,6 +28,8 @@ pub const KEYRING: &str = "/var/lib/irsad/keyring.json";
 pub const STANDBY_KEY: &str = "/var/lib/irsad/standby.key";
 /// See [`Proven`].
 pub const PROVEN: &str = "/var/lib/irsad/proven.json";
+/// See [`TornDown`].
+pub const TORN_DOWN: &str = "/var/lib/irsad/torn-down.json";
 /// Copies of the manifest and key files as they were before the last change, for a rollback.
 pub const LAST_GOOD: &str = "/var/lib/irsad/last-good";
 
@@ -156,6 +158,25 @@ pub struct Proven {
     pub keeps_keys: bool,
 }
 
+/// That this cluster does without irsad's issuer again, and that this node has nothing left to do: `torn-down.json`. As long as it lies
+/// there nothing is begun anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TornDown {
+    /// Of this format.
+    pub version: Version1,
+    /// When nothing was left to remove.
+    pub at: Timestamp,
+    /// Issuer that API servers sign as.
+    pub issuer: String,
+    /// Issuer of before, which they accept still.
+    pub accepts: String,
+    /// When its last token has expired, the longest ones included; `None` where that is not known.
+    pub accepts_until: Option<Timestamp>,
+    /// What was left, and what may be done about it, a sentence each.
+    pub remains: Vec<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -181,6 +202,7 @@ mod tests {
         reads_and_writes::<RefusedChange>(include_str!("../../tests/fixtures/formats/refused-change-v1.json"));
         reads_and_writes::<PublishedKeys>(include_str!("../../tests/fixtures/formats/published-keys-v1.json"));
         reads_and_writes::<Proven>(include_str!("../../tests/fixtures/formats/proven-v1.json"));
+        reads_and_writes::<TornDown>(include_str!("../../tests/fixtures/formats/torn-down-v1.json"));
         reads_and_writes::<Report>(include_str!("../../tests/fixtures/formats/status-v1.json"));
     }
 }

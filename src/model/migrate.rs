@@ -4,12 +4,14 @@
 //! Pure: what was found in, a [`Migration`] out. It is shown whole before anything of it is done, and nothing is done while it has a
 //! refusal.
 
+mod cloud;
 mod configuration;
 mod documents;
 mod irsa_manager;
 mod kops;
 mod place;
 mod takeover;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -21,11 +23,13 @@ use super::{
     plan::PublicAccessBlock,
 };
 
+pub use cloud::{FoundCloud, FoundProvider};
 pub use documents::{FoundApiServer, FoundDocuments, Shown};
 pub use irsa_manager::IrsaManager;
 pub use kops::{KopsState, STATE_FILES};
 pub use place::{Place, place};
-pub use takeover::{Found, FoundCloud, FoundFiles, FoundProvider, Own, ROLES_FILE, Target, Wish, take_over, target};
+pub use takeover::{Found, Own, ROLES_FILE, take_over};
+pub use target::{FoundFiles, Target, Wish, target};
 
 /// Who set up what is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

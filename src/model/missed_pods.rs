@@ -107,12 +107,17 @@ impl fmt::Display for Why {
 impl Sources {
     /// Whether no pod of the cluster can be missed.
     pub fn name_nobody(&self) -> bool {
-        let has_role = |(name, known): (&String, &KnownAccount)| {
-            name.split_once('/').is_some_and(|(namespace, name)| self.gives(namespace, name, Some(&known.account)))
-        };
         self.fallback.is_empty()
             && self.credentials == ContainerCredentials::default()
-            && !self.accounts.iter().any(has_role)
+            && self.with_role().next().is_none()
+    }
+
+    /// Service accounts with annotations that have a role, `NAMESPACE/NAME`.
+    pub fn with_role(&self) -> impl Iterator<Item = &str> {
+        let has_role = |(name, known): &(&String, &KnownAccount)| {
+            name.split_once('/').is_some_and(|(namespace, name)| self.gives(namespace, name, Some(&known.account)))
+        };
+        self.accounts.iter().filter(has_role).map(|(name, _)| name.as_str())
     }
 
     /// How it stands with `pod`.

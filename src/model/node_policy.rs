@@ -9,6 +9,7 @@ use super::{
     keyring_bucket::KeyringBucket,
     kms_key::KmsKey,
     region::{AccountId, Partition, Region, oidc_provider_arn},
+    role::{PolicyArn, path},
     trust_policy::{PolicyError, PublicObjects, Statement, render},
 };
 
@@ -56,6 +57,51 @@ pub struct NodeDuties<'a> {
     pub keyring: Option<KeyringBucket<'a>>,
     /// Sealing of private halves; `None` where no KMS key is configured.
     pub sealing: Option<Sealing<'a>>,
+    /// Roles of service accounts; `None` where irsad makes none.
+    pub roles: Option<RoleDuties<'a>>,
+}
+
+/// The roles of a cluster.
+#[derive(Debug, Clone)]
+pub struct RoleDuties<'a> {
+    /// Partition of the account.
+    pub partition: Partition,
+    /// The account.
+    pub account: &'a AccountId,
+    /// The cluster whose roles they are.
+    pub cluster: &'a str,
+    /// The permissions boundary that each must have, where one is configured.
+    pub boundary: Option<&'a PolicyArn>,
+}
+
+impl RoleDuties<'_> {
+    /// Whose a role is shows only when it is found, so that roles are looked at wherever they stand; changed are those below our path
+    /// alone. What gives permissions is allowed on roles with the boundary only (IAM user guide, "Permissions boundaries for IAM
+    /// entities").
+    fn statements(&self) -> [Statement; 3] {
+        let ours = format!("arn:{}:iam::{}:role{}*", self.partition, self.account, path(self.cluster));
+        let looks = ["iam:GetPolicy", "iam:GetRole", "iam:ListRoles"];
+        let keeps = [
+            "iam:DeleteRole",
+            "iam:DeleteRolePolicy",
+            "iam:DetachRolePolicy",
+            "iam:GetRolePolicy",
+            "iam:ListAttachedRolePolicies",
+            "iam:ListRolePolicies",
+            "iam:TagRole",
+            "iam:UpdateAssumeRolePolicy",
+            "iam:UpdateRole",
+        ];
+        let gives = ["iam:AttachRolePolicy", "iam:CreateRole", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"];
+        let gives: Vec<&str> =
+            gives.into_iter().filter(|it| self.boundary.is_some() || !it.contains("Boundary")).collect();
+        let gives = Statement::of_role("IrsadRolePermissions", &gives, ours.clone());
+        let gives = match self.boundary {
+            Some(arn) => gives.with_condition(json!({ "StringEquals": { "iam:PermissionsBoundary": arn.as_str() } })),
+            None => gives,
+        };
+        [Statement::of_role("IrsadRolesSeen", &looks, "*"), Statement::of_role("IrsadRoles", &keeps, ours), gives]
+    }
 }
 
 /// A KMS key and what it seals.
@@ -116,6 +162,9 @@ pub fn node_policy(duties: &NodeDuties<'_>, part: Part) -> Result<Option<String>
     if part != Part::Leader {
         statements.extend(duties.sealing.as_ref().map(Sealing::statement));
     }
+    if part != Part::Node {
+        statements.extend(duties.roles.iter().flat_map(RoleDuties::statements));
+    }
     if statements.is_empty() {
         return Ok(None);
     }
@@ -131,6 +180,7 @@ fn document_statements(
     let mut actions = vec![("s3:ListBucket", Part::Node)];
     if duties.creates_bucket {
         actions.insert(0, ("s3:CreateBucket", Part::Leader));
+        actions.push(("s3:PutBucketTagging", Part::Leader));
     }
     if duties.opens_bucket {
         let opens = ["s3:GetBucketPolicy", "s3:PutBucketPolicy"];
@@ -185,6 +235,7 @@ mod tests {
             provider: Some((Partition::GovCloud, &account, &issuer)),
             keyring: None,
             sealing: None,
+            roles: None,
         };
         let expected = r#"{
   "Version": "2012-10-17",
@@ -195,6 +246,7 @@ mod tests {
       "Action": [
         "s3:CreateBucket",
         "s3:ListBucket",
+        "s3:PutBucketTagging",
         "s3:GetBucketPolicy",
         "s3:PutBucketPolicy",
         "s3:GetBucketPublicAccessBlock",
@@ -257,6 +309,7 @@ mod tests {
             provider: None,
             keyring: Some(keyring),
             sealing: Some(sealing.clone()),
+            roles: None,
         };
         let sealing_by = |resource: &str, more: Option<&str>| {
             let mut equals = json!({ "kms:EncryptionContext:app": "irsad", "kms:EncryptionContext:cluster": "prod-1" });
@@ -332,6 +385,12 @@ mod tests {
             provider: Some((Partition::Commercial, &account, &issuer)),
             keyring: Some(KeyringBucket { partition: Partition::Commercial, bucket: &keys_bucket, prefix: "" }),
             sealing: Some(Sealing { key: &key, region: &region, account: &account, cluster: "prod-1" }),
+            roles: Some(RoleDuties {
+                partition: Partition::Commercial,
+                account: &account,
+                cluster: "prod-1",
+                boundary: None,
+            }),
         };
         let (node, leader) = (allowed(&duties, Part::Node)?, allowed(&duties, Part::Leader)?);
         let mut both = [node.clone(), leader.clone()].concat();
@@ -345,8 +404,49 @@ mod tests {
         assert_eq!(node.iter().filter(writes).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
         assert!(leader.iter().all(|(_, resource)| !resource.contains("prod-1-keys") && !resource.contains(":kms:")));
 
-        let folder = NodeDuties { objects: None, provider: None, ..duties };
+        let folder = NodeDuties { objects: None, provider: None, roles: None, ..duties };
         assert_eq!(node_policy(&folder, Part::Leader)?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn node_policy_of_roles_changes_none_outside_its_path_and_gives_permissions_within_the_boundary_only() -> Outcome {
+        let (account, boundary): (AccountId, PolicyArn) =
+            ("123456789012".parse()?, "arn:aws-cn:iam::123456789012:policy/apps".parse()?);
+        let roles =
+            RoleDuties { partition: Partition::China, account: &account, cluster: "prod-1", boundary: Some(&boundary) };
+        let of = |roles: RoleDuties<'_>| {
+            statements(&NodeDuties {
+                objects: None,
+                creates_bucket: false,
+                opens_bucket: false,
+                provider: None,
+                keyring: None,
+                sealing: None,
+                roles: Some(roles),
+            })
+        };
+        let with_boundary = of(roles.clone())?;
+        let ours = "arn:aws-cn:iam::123456789012:role/irsad/prod-1/*";
+        let writes = |action: &Value| {
+            !["iam:Get", "iam:List"].iter().any(|read| action.as_str().is_some_and(|it| it.contains(read)))
+        };
+        for statement in with_boundary.as_array().ok_or("a list")? {
+            let actions = statement["Action"].as_array().ok_or("actions")?;
+            if actions.iter().any(writes) {
+                assert_eq!(statement["Resource"], ours);
+            }
+            let gives = actions.iter().any(|it| {
+                ["iam:Create", "iam:Attach", "iam:Put"]
+                    .iter()
+                    .any(|give| it.as_str().is_some_and(|it| it.contains(give)))
+            });
+            let condition = json!({ "StringEquals": { "iam:PermissionsBoundary": boundary.as_str() } });
+            assert_eq!(statement.get("Condition"), gives.then_some(&condition), "{statement}");
+        }
+        assert!(!with_boundary.to_string().contains("DeleteRolePermissionsBoundary"));
+        let without = of(RoleDuties { boundary: None, ..roles })?;
+        assert!(!without.to_string().contains("Boundary"), "{without}");
         Ok(())
     }
 }

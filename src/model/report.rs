@@ -2,6 +2,7 @@
 
 mod keyring;
 mod pods;
+mod roles;
 mod webhook;
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ pub use keyring::{
     EvidenceReport, KeyringReport, MemberReport, NextReport, RolloutReport, SharedKeyReport, keyring_report,
 };
 pub use pods::{MissedPodReport, MissedPodsReport, missed_pods_report};
+pub use roles::{RoleFaultReport, RolesReport};
 pub use webhook::WebhookReport;
 
 use super::{
@@ -51,6 +53,9 @@ pub struct Report {
     /// The pod-identity webhook; `None` where it is somebody else's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookReport>,
+    /// IAM roles that irsad makes; `None` where it makes none, and on nodes that do not lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<RolesReport>,
     /// JWKS URL.
     pub jwks_uri: String,
     /// Last pass in which an outsider saw both documents as they should be.
@@ -191,6 +196,7 @@ pub fn report(
         keyring,
         api_server: api_server(&facts.node.api_server),
         webhook: webhook::webhook(desired, facts),
+        roles: None,
         jwks_uri: desired.jwks_uri(),
         published_at: history.published_at,
         last_action: history.last_action.clone(),
@@ -245,6 +251,10 @@ fn summary(health: Health, desired: &Desired, facts: &Facts, plan: &Plan, histor
         Health::Failing => format!("failed, next pass tries again: {}", history.failure.as_deref().unwrap_or_default()),
         Health::Working => format!("working: {}", plan.actions.last().map(ToString::to_string).unwrap_or_default()),
         Health::Waiting => waits(&more(&plan.waiting_for)),
+        Health::Converged if facts.node.torn_down.present().is_some() => {
+            let issuer = facts.node.torn_down.present().map(|torn_down| torn_down.issuer.as_str());
+            format!("torn down: kube-apiserver signs as {}, nothing is left to do", issuer.unwrap_or_default())
+        }
         Health::Converged => {
             let kid = facts.node.signing_key.present().map(|key| key.kid().to_string()).unwrap_or_default();
             match &facts.node.api_server {

@@ -2,8 +2,15 @@
 //!
 //! Each request is a change of the newest keyring, to be written by compare-and-swap. How the nodes follow is not decided here.
 
+mod teardown;
+
 use jiff::Timestamp;
 use thiserror::Error;
+
+pub use teardown::{
+    WantedTeardown, cancel_effect, cancel_teardown, default_issuer, failed_member, teardown, teardown_effect,
+    teardown_progress,
+};
 
 use super::{
     keyring::{HighWater, KeyState, Keyring, KeyringKey, Origin, Revoke, hash},
@@ -31,6 +38,27 @@ pub enum RequestError {
         /// Who was named.
         asked: String,
     },
+    /// The cluster is on its way back to another issuer.
+    #[error(
+        "the cluster goes back to issuer {0} (nothing changed): keys stay as they are until that is done; irsad teardown --cancel ends it"
+    )]
+    TearingDown(String),
+    /// Nobody asked for a teardown.
+    #[error("no teardown is under way (nothing changed)")]
+    NoTeardown,
+    /// Another issuer was asked for.
+    #[error(
+        "the cluster goes back to issuer {0} already (nothing changed); irsad teardown --cancel first, then ask for another one"
+    )]
+    OtherIssuer(String),
+    /// That is no way back.
+    #[error("{0} is the issuer that irsad brought (nothing changed); name the one that is to sign in its place")]
+    OwnIssuer(String),
+    /// A key must leave first.
+    #[error(
+        "key {0} is being revoked (nothing changed); wait until every kube-apiserver refuses it: irsad status says how far it is"
+    )]
+    Revoking(String),
     /// More than one key begins like this.
     #[error("more than one key begins with {0} (nothing changed); give more of it")]
     Ambiguous(String),
@@ -61,9 +89,21 @@ pub enum RequestError {
 /// # Errors
 /// One is wanted already.
 pub fn rotate(keyring: &Keyring, now: Timestamp) -> Result<Keyring, RequestError> {
+    stays(keyring)?;
     match keyring.rotate_since {
         Some(since) => Err(RequestError::Wanted(since)),
         None => Ok(Keyring { rotate_since: Some(now), ..keyring.clone() }),
+    }
+}
+
+/// Whether keys may change: not while the cluster goes back to another issuer.
+///
+/// # Errors
+/// It does.
+pub fn stays(keyring: &Keyring) -> Result<(), RequestError> {
+    match &keyring.teardown {
+        None => Ok(()),
+        Some(teardown) => Err(RequestError::TearingDown(teardown.issuer.clone())),
     }
 }
 
@@ -144,6 +184,7 @@ pub fn revoke_effect(
     policy: &Policy,
     now: Timestamp,
 ) -> Result<Vec<String>, RequestError> {
+    stays(keyring)?;
     let changed = rotation::revoke(keyring, &key.kid, how, now)?;
     let kid = short(&key.kid);
     let lifetime = duration(policy.token_lifetime);

@@ -11,6 +11,7 @@ mod follow;
 mod held;
 mod members;
 mod revoke;
+mod teardown;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +21,7 @@ pub use follow::{Follow, Here, follow, restart_reasons};
 pub use held::{Controller, Held, held};
 pub use members::{ControlPlane, ControlPlaneNode, of_the_control_plane, required};
 pub use revoke::{RevokeError, revoke, take_over};
+pub use teardown::{Stage, acceptable_until, issuer_to_sign};
 
 use super::keyring::{KeyState, Keyring, KeyringKey, Member, Origin, Revoke};
 
@@ -73,6 +75,9 @@ type Rule = fn(&Keyring, Seen<'_>, &Policy, Timestamp) -> Option<Keyring>;
 
 /// What to do next with `keyring`, which is the newest one.
 pub fn next(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Next {
+    if let Some(teardown) = &keyring.teardown {
+        return teardown::next(keyring, teardown, seen, policy, now);
+    }
     let housekeeping: [Rule; 7] = [
         |keyring, seen, _, now| members::take(keyring, seen, now),
         take_keys,
@@ -83,7 +88,7 @@ pub fn next(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) 
         forget,
     ];
     let progress: [Rule; 2] = [move_issuers, want_rotation];
-    let first = |rules: &[Rule]| rules.iter().find_map(|rule| rule(keyring, seen, policy, now));
+    let first = |rules: &[Rule]| first_of(rules, keyring, seen, policy, now);
     if let Some(changed) = first(&housekeeping) {
         return Next::Write(Box::new(changed));
     }
@@ -101,6 +106,11 @@ pub fn next(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) 
         hindrances if hindrances.is_empty() => Next::Promote,
         hindrances => Next::Wait(hindrances),
     }
+}
+
+/// What the first rule changes that changes something.
+fn first_of(rules: &[Rule], keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
+    rules.iter().find_map(|rule| rule(keyring, seen, policy, now))
 }
 
 /// The keyring with a first standby key.
@@ -157,6 +167,7 @@ pub fn difference(before: &Keyring, after: &Keyring) -> String {
     if before.leaving != after.leaving {
         changes.push("keys of others are no longer published".to_owned());
     }
+    changes.extend(teardown::difference(before.teardown.as_ref(), after.teardown.as_ref()));
     changes.join(", ")
 }
 
@@ -255,36 +266,40 @@ fn entered(key: &KeyringKey, state: KeyState, now: Timestamp) -> KeyringKey {
     key
 }
 
-/// Accept everywhere, then sign everywhere: our issuer stands last until every API server accepts it, then first. Where there is
-/// one API server, nobody else has to accept what it signs.
+/// Accept everywhere, then sign everywhere: the issuer that is to sign stands last until every API server accepts it, then first. Where
+/// there is one API server, nobody else has to accept what it signs.
 fn move_issuers(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, _: Timestamp) -> Option<Keyring> {
-    let ours = &policy.issuer;
-    if keyring.issuers.first() == Some(ours) {
+    let wanted = issuer_to_sign(keyring, &policy.issuer);
+    if keyring.issuers.first().is_some_and(|issuer| issuer == wanted) {
         return None;
     }
-    let others = keyring.issuers.iter().filter(|issuer| *issuer != ours).cloned();
+    let others = keyring.issuers.iter().filter(|issuer| *issuer != wanted).cloned();
     let is_alone = keyring.members.len() == 1 && seen.control_plane.is_some();
-    let is_accepted = is_alone || every_member(keyring, seen, |ack| ack.issuers.contains(ours));
+    let is_accepted = is_alone || every_member(keyring, seen, |ack| accepts(ack, wanted));
     let issuers: Vec<String> = if is_accepted && is_public(keyring, seen) && keyring.rollout.is_none() {
-        [ours.clone()].into_iter().chain(others).collect()
-    } else if !is_alone && !keyring.issuers.contains(ours) {
-        others.chain([ours.clone()]).collect()
+        [wanted.to_owned()].into_iter().chain(others).collect()
+    } else if !is_alone && !keyring.issuers.iter().any(|issuer| issuer == wanted) {
+        others.chain([wanted.to_owned()]).collect()
     } else {
         return None;
     };
     Some(Keyring { issuers, ..keyring.clone() })
 }
 
-/// What the adoption waits for, where it is not over.
+fn accepts(ack: &Ack, issuer: &str) -> bool {
+    ack.issuers.iter().any(|accepted| accepted == issuer)
+}
+
+/// What the change of issuers waits for, where it is not over.
 fn adoption_hindrances(keyring: &Keyring, seen: Seen<'_>, policy: &Policy) -> Vec<String> {
-    let ours = &policy.issuer;
-    if keyring.issuers.first() == Some(ours) {
+    let wanted = issuer_to_sign(keyring, &policy.issuer);
+    if keyring.issuers.first().is_some_and(|issuer| issuer == wanted) {
         return Vec::new();
     }
-    let behind = members_without(keyring, seen, |ack| ack.issuers.contains(ours));
+    let behind = members_without(keyring, seen, |ack| accepts(ack, wanted));
     let mut waits = Vec::new();
     if !behind.is_empty() {
-        waits.push(format!("for kube-apiserver of {} to accept issuer {ours}", behind.join(", ")));
+        waits.push(format!("for kube-apiserver of {} to accept issuer {wanted}", behind.join(", ")));
     }
     if !is_public(keyring, seen) {
         waits.push("for the signing key to be found at the issuer URL".to_owned());
@@ -295,9 +310,9 @@ fn adoption_hindrances(keyring: &Keyring, seen: Seen<'_>, policy: &Policy) -> Ve
     waits
 }
 
-/// Whether an outsider finds the key that signs.
+/// Whether an outsider finds the key that signs. What signs as the issuer of before needs no documents of ours.
 fn is_public(keyring: &Keyring, seen: Seen<'_>) -> bool {
-    keyring.signing().is_some_and(|key| seen.outside.contains(&key.kid))
+    keyring.teardown.is_some() || keyring.signing().is_some_and(|key| seen.outside.contains(&key.kid))
 }
 
 fn want_rotation(keyring: &Keyring, _: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {

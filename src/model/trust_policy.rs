@@ -3,6 +3,7 @@
 //! Pure text: nothing here asks AWS.
 
 mod boilerplate;
+mod several;
 mod web_identity;
 
 use std::{collections::BTreeSet, fmt};
@@ -10,6 +11,7 @@ use std::{collections::BTreeSet, fmt};
 pub use boilerplate::{TRUST_POLICY_KEY, boilerplate, boilerplate_place};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+pub use several::role_trust_policy;
 use thiserror::Error;
 pub use web_identity::{Verdict, WebIdentity, verdict};
 
@@ -50,6 +52,9 @@ pub enum PolicyError {
     /// Without an audience the role would be open to tokens that were made for someone else.
     #[error("a trust policy needs at least one audience; use sts.amazonaws.com")]
     NoAudience,
+    /// Nobody could take the role.
+    #[error("a trust policy needs at least one service account and one issuer; name them")]
+    NoSubject,
     /// More than the quota.
     #[error("the {kind} would have {length} characters and AWS takes {limit}; {cure}")]
     TooLong {
@@ -70,7 +75,7 @@ pub enum PolicyError {
 }
 
 /// Whose tokens a role trusts: `sub` of a service account, or a pattern for several (`*` and `?`, as in `StringLike`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
     namespace: String,
     name: String,
@@ -96,7 +101,18 @@ impl Subject {
         Ok(Self { namespace, name })
     }
 
-    fn is_pattern(&self) -> bool {
+    /// The namespace, or a pattern.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The service account, or a pattern.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it stands for several.
+    pub fn is_pattern(&self) -> bool {
         self.namespace.contains(['*', '?']) || self.name.contains(['*', '?'])
     }
 }
@@ -249,17 +265,38 @@ pub fn bucket_policy(
 const BUCKET_POLICY: &str = "bucket policy";
 const SHORTEN: &str = "remove statements that are no longer needed";
 
-/// The bucket policy `existing` with the statements `ours`, known by their Sids, in place of those with the same Sids. `None` where it has
-/// them.
-pub(super) fn with_statements(existing: &str, ours: Vec<Value>) -> Result<Option<String>, PolicyError> {
+/// The bucket policy `existing` without our statement: `None` where it has none of ours, `Some(None)` where nothing else stands in it.
+///
+/// # Errors
+/// [`PolicyError::NotPolicy`] where `existing` is no policy. Nothing must be written then.
+pub fn without_statement(existing: &str, sid: &str) -> Result<Option<Option<String>>, PolicyError> {
+    let (mut policy, mut list) = read(existing)?;
+    let before = list.len();
+    list.retain(|statement| statement["Sid"] != sid);
+    if list.len() == before {
+        return Ok(None);
+    }
+    let is_empty = list.is_empty();
+    policy["Statement"] = list.into();
+    Ok(Some((!is_empty).then(|| policy.to_string())))
+}
+
+/// A policy and its statements, which are taken out of it.
+fn read(existing: &str) -> Result<(Value, Vec<Value>), PolicyError> {
     let refused = |reason: &str| PolicyError::NotPolicy(reason.to_owned());
     let mut policy: Value = serde_json::from_str(existing).map_err(|error| refused(&error.to_string()))?;
     let statements = policy.get_mut("Statement").ok_or_else(|| refused("it has no Statement"))?;
-    let list = match statements.take() {
-        Value::Array(list) if list.iter().all(Value::is_object) => list,
-        single @ Value::Object(_) => vec![single],
-        _ => return Err(refused("its Statement is not a list of objects")),
-    };
+    match statements.take() {
+        Value::Array(list) if list.iter().all(Value::is_object) => Ok((policy, list)),
+        single @ Value::Object(_) => Ok((policy, vec![single])),
+        _ => Err(refused("its Statement is not a list of objects")),
+    }
+}
+
+/// The bucket policy `existing` with the statements `ours`, known by their Sids, in place of those with the same Sids. `None` where it has
+/// them.
+pub(super) fn with_statements(existing: &str, ours: Vec<Value>) -> Result<Option<String>, PolicyError> {
+    let (mut policy, list) = read(existing)?;
     let is_ours = |other: &Value| ours.iter().any(|own| own["Sid"] == other["Sid"]);
     let (own, mut list): (Vec<Value>, Vec<Value>) = list.into_iter().partition(is_ours);
     let has = |wanted: &Value| own.iter().any(|own| means_the_same(own, wanted));
@@ -267,8 +304,8 @@ pub(super) fn with_statements(existing: &str, ours: Vec<Value>) -> Result<Option
         return Ok(None);
     }
     list.extend(ours);
-    *statements = list.into();
-    let text = serde_json::to_string_pretty(&policy).map_err(|error| refused(&error.to_string()))?;
+    policy["Statement"] = list.into();
+    let text = serde_json::to_string_pretty(&policy).map_err(|error| PolicyError::NotPolicy(error.to_string()))?;
     within(text, &policy.to_string(), BUCKET_POLICY, LONGEST_BUCKET_POLICY, SHORTEN).map(Some)
 }
 
@@ -562,5 +599,20 @@ mod tests {
         let full = json!({ "Statement": [{ "Sid": "a".repeat(21_000) }] }).to_string();
         let error = refused(&full);
         assert!(error.ends_with("AWS takes 20480; remove statements that are no longer needed"), "{error}");
+    }
+
+    #[test]
+    fn statement_of_ours_leaves_a_bucket_policy_and_those_of_others_stay() {
+        let theirs = r#"{"Effect":"Deny","Sid":"Theirs"}"#;
+        let with = |list: &str| format!(r#"{{"Statement":{list},"Version":"2012-10-17"}}"#);
+        for (existing, expected) in [
+            (with(&format!(r#"[{theirs},{{"Sid":"Irsadprod"}}]"#)), Some(Some(with(&format!("[{theirs}]"))))),
+            (with(r#"[{"Sid":"Irsadprod"}]"#), Some(None)),
+            (with(r#"{"Sid":"Irsadprod"}"#), Some(None)),
+            (with(&format!("[{theirs}]")), None),
+        ] {
+            assert_eq!(without_statement(&existing, "Irsadprod").expect("a policy"), expected, "{existing}");
+        }
+        assert!(without_statement("{}", "Irsadprod").is_err());
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         pod_identity::{ContainerCredentials, Method, RoleMap},
         probe::{Probe, sentence},
         region::AccountId,
+        roles_in_use::RolesInUse,
     },
     world::{SLOW_INTERVAL, World},
 };
@@ -62,6 +63,23 @@ fn asked(world: &World, node: &NodeFacts) -> Option<Client> {
         ApiServer::Seen(_) => world.asked_api_server(),
         ApiServer::None | ApiServer::NoKubeconfig(_) | ApiServer::Silent(_) => None,
     }
+}
+
+/// Who has a role by our issuer, and uses it.
+///
+/// # Errors
+/// A list did not come.
+pub async fn look_at_roles_in_use(world: &World, node: &NodeFacts) -> Result<RolesInUse, String> {
+    let client = asked(world, node).ok_or("kube-apiserver of this node does not answer")?;
+    let mut sources = sources(&world.settings, &Probe::Absent);
+    add_other_sources(&client, &world.root, &world.settings, &mut sources).await?;
+    let prefix = sources.settings.annotation_prefix.clone();
+    let accounts = client.each_account(&prefix, |name, account| drop(sources.accounts.insert(name, account))).await;
+    accounts.map_err(|error| error.reason())?;
+    let mut found = RolesInUse::of(&sources);
+    let pods = client.each_pod(&prefix, |pod| found.add(&pod, &sources.standing(&pod))).await;
+    pods.map_err(|error| error.reason())?;
+    Ok(found)
 }
 
 async fn look(client: &Client, root: &Root, settings: &Settings, now: Timestamp) -> Result<PodsFacts, String> {

@@ -26,7 +26,7 @@ use crate::{
 /// The shared document.
 pub const STATE: &str = "state.json";
 /// Folder of the evidence.
-const ACKS: &str = "acks/";
+pub const ACKS: &str = "acks/";
 
 /// Where the evidence of a node lies.
 pub fn ack_name(node: &str) -> String {

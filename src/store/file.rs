@@ -218,6 +218,22 @@ impl FileStore {
         flush(folder)
     }
 
+    /// Removes a file, and each folder below the store's own that is empty then. To be called with the lock held.
+    fn remove(&self, key: &str) -> Result<(), Obstacle> {
+        let path = self.path(key)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Obstacle::Io(path, error)),
+            Ok(()) | Err(_) => {}
+        }
+        for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.folder) {
+            // One that still holds something stays.
+            if fs::remove_dir(folder).is_err() {
+                return flush(folder);
+            }
+        }
+        flush(&self.folder)
+    }
+
     fn collect(&self, folder: &Path, prefix: &str, keys: &mut Vec<String>) -> Result<(), Obstacle> {
         let io = |error| Obstacle::Io(folder.to_owned(), error);
         for entry in fs::read_dir(folder).map_err(io)? {
@@ -277,6 +293,15 @@ impl Store for FileStore {
         }
         self.write(key, body).map_err(error)?;
         Ok(version(body))
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let error = |source| self.failed(&format!("delete {} (it is there or gone)", self.place(key)), source);
+        if self.read(key).map_err(error)?.is_none() {
+            return Ok(());
+        }
+        let _lock = self.lock().await.map_err(error)?;
+        self.remove(key).map_err(error)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {

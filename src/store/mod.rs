@@ -83,6 +83,12 @@ pub trait Store: fmt::Display {
     /// new one, never a part: read again.
     fn put(&self, key: &str, body: &[u8], condition: &Condition) -> impl Future<Output = Result<Version, StoreError>>;
 
+    /// Deletes the object of `key`, whatever it holds. Success where there is none.
+    ///
+    /// # Errors
+    /// Could not be asked, or not allowed. The object is there or gone: read again.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
+
     /// Keys that begin with `prefix`, at most 1000, in byte order.
     ///
     /// # Errors

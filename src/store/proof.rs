@@ -252,6 +252,11 @@ mod tests {
             Ok(Version(String::from_utf8_lossy(body).into_owned()))
         }
 
+        async fn delete(&self, key: &str) -> Result<(), StoreError> {
+            self.objects.borrow_mut().remove(key);
+            Ok(())
+        }
+
         async fn list(&self, _: &str) -> Result<Vec<String>, StoreError> {
             Ok(self.objects.borrow().keys().cloned().collect())
         }

@@ -45,6 +45,14 @@ impl Store for AnyStore {
         }
     }
 
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self {
+            Self::File(store) => store.delete(key).await,
+            Self::S3(store) => store.delete(key).await,
+            Self::Secrets(store) => store.delete(key).await,
+        }
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::File(store) => store.list(prefix).await,

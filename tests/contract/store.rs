@@ -10,6 +10,7 @@ pub async fn holds(store: &impl Store) {
     writes_only_while_the_condition_holds(store).await;
     lists_by_prefix_in_byte_order(store).await;
     lets_one_of_many_writers_win(store).await;
+    deletes_what_is_there_and_nothing_else(store).await;
 }
 
 async fn reads_back_what_was_written(store: &impl Store) {
@@ -64,6 +65,18 @@ async fn lets_one_of_many_writers_win(store: &impl Store) {
         .collect();
     let found = store.get(key).await.expect("asked").expect("there");
     assert_eq!(won, [String::from_utf8_lossy(&found.body)]);
+}
+
+async fn deletes_what_is_there_and_nothing_else(store: &impl Store) {
+    let before = store.list("").await.expect("listed");
+    store.put("gone/away", b"{}", &Condition::Absent).await.expect("written");
+    for _ in 0..2 {
+        store.delete("gone/away").await.expect("gone, or gone already");
+        assert_eq!(store.get("gone/away").await.expect("asked"), None);
+    }
+    assert_eq!(store.list("").await.expect("listed"), before);
+    store.put("gone/away", b"{}", &Condition::Absent).await.expect("written anew");
+    store.delete("gone/away").await.expect("gone");
 }
 
 fn assert_conflict<T: std::fmt::Debug>(put: Result<T, StoreError>) {

@@ -2,7 +2,9 @@
 
 mod front;
 mod pods;
+mod roles;
 mod s3;
+mod teardown;
 mod trouble;
 mod watching;
 
@@ -24,8 +26,6 @@ use crate::{
     kubernetes::{self, KUBEADM_ISSUER, Node, PROGRAMS, kubeadm_within},
     outsider,
 };
-
-pub use s3::call;
 
 const HOST: &str = "oidc.adoption.example";
 const ISSUER: &str = "https://oidc.adoption.example";

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
-    adoption::{call, rsa_pair},
+    adoption::rsa_pair,
     cloud::{
         ACCOUNT, Cloud,
-        client::{send, signed},
+        client::{call, send, signed},
         moto_address,
     },
     irsad::{Machine, Result, project},
@@ -19,9 +19,7 @@ use crate::{
     outsider,
 };
 
-const BUCKET: &str = "oidc-test-kqzvbnwpxj";
-const HOST_PATH: &str = "s3.eu-west-1.amazonaws.com/oidc-test-kqzvbnwpxj";
-const ISSUER: &str = "https://s3.eu-west-1.amazonaws.com/oidc-test-kqzvbnwpxj";
+const ENDPOINT: &str = "s3.eu-west-1.amazonaws.com";
 const STS: &str = "sts.amazonaws.com";
 const CONFIG: &str = "/etc/irsad/irsad.yaml";
 const PRIVATE: &str = "/etc/kubernetes/pki/sa-signer.key";
@@ -37,31 +35,43 @@ struct ByTheGuide {
     node: Node,
     cloud: Cloud,
     machine: Machine,
+    bucket: &'static str,
+    issuer: String,
 }
 
 impl ByTheGuide {
     /// `None`, and said, where this machine lacks a part.
-    async fn start() -> Result<Option<Self>> {
+    async fn start(bucket: &'static str) -> Result<Option<Self>> {
         if kubernetes::programs().is_none() {
             crate::missing("kube-apiserver", &format!("{PROGRAMS} is not set"));
             return Ok(None);
         }
         let Some(cloud) = Cloud::start() else { return Ok(None) };
         let (private, public) = rsa_pair()?;
-        let node = Node::start_with(|root| flags_by_the_guide(root, &private, &public)).await?;
+        let issuer = format!("https://{ENDPOINT}/{bucket}");
+        let node = Node::start_with(|root| flags_by_the_guide(root, &issuer, [&private, &public])).await?;
         let mut machine = Machine::at(&node.root());
         cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
         // The daemon serves it, and one pass is no daemon.
         machine.write("/etc/irsad/irsad.d/test.yaml", "webhook: { mode: none }\n")?;
-        publish_by_the_guide(&public).await?;
-        Ok(Some(Self { node, cloud, machine }))
+        publish_by_the_guide(bucket, &issuer, &public).await?;
+        Ok(Some(Self { node, cloud, machine, bucket, issuer }))
+    }
+
+    /// Applies objects; definitions among them are in use then.
+    async fn apply(&self, name: &str, text: &str) -> Result {
+        let place = format!("/root/{name}");
+        self.machine.write(&place, text)?;
+        self.node.kubectl(&["apply", "--filename", &self.machine.path(&place).display().to_string()]).await?;
+        let wait = ["wait", "--for=condition=Established", "--timeout=30s", "customresourcedefinition", "--all"];
+        self.node.kubectl(&wait).await.map(drop)
     }
 
     /// Key ids that a stranger finds.
     async fn published_kids(&self) -> Result<Vec<String>> {
         let address = moto_address()?;
         let stream = TcpStream::connect(address).await?;
-        let target = format!("/{BUCKET}/keys.json");
+        let target = format!("/{}/keys.json", self.bucket);
         let (status, body) = send(stream, &address.to_string(), Method::GET, &target, &[], "").await;
         if status != 200 {
             return Err(format!("{target}: {status} {body}").into());
@@ -72,7 +82,7 @@ impl ByTheGuide {
     }
 }
 
-fn flags_by_the_guide(root: &Path, private: &str, public: &str) -> Result {
+fn flags_by_the_guide(root: &Path, issuer: &str, [private, public]: [&str; 2]) -> Result {
     let machine = Machine::at(root);
     machine.write(PRIVATE, private)?;
     machine.write(PUBLIC, public)?;
@@ -80,7 +90,7 @@ fn flags_by_the_guide(root: &Path, private: &str, public: &str) -> Result {
     let default = "    - --service-account-issuer=https://kubernetes.default.svc.cluster.local\n";
     let text = machine.read(path)?;
     let text = text
-        .replace(default, &format!("    - --service-account-issuer={ISSUER}\n{default}"))
+        .replace(default, &format!("    - --service-account-issuer={issuer}\n{default}"))
         .replace(
             "    - --service-account-key-file=/etc/kubernetes/pki/sa.pub\n",
             &format!(
@@ -103,24 +113,24 @@ async fn put(target: &str, body: &str) -> Result {
 
 /// The documents as the guide's own program writes them: the issuer of the discovery document has a slash at its end, and the key stands
 /// a second time without an id.
-async fn publish_by_the_guide(public: &str) -> Result {
+async fn publish_by_the_guide(bucket: &str, issuer: &str, public: &str) -> Result {
     let key = PublicKey::read_all(public.as_bytes())?.remove(0);
     let jwk = serde_json::to_value(irsad::model::jwks::Jwk::of(&key))?;
     let mut nameless = jwk.clone();
     nameless["kid"] = json!("");
     let discovery = json!({
-        "issuer": format!("{ISSUER}/"),
-        "jwks_uri": format!("{ISSUER}/keys.json"),
+        "issuer": format!("{issuer}/"),
+        "jwks_uri": format!("{issuer}/keys.json"),
         "authorization_endpoint": "urn:kubernetes:programmatic_authorization",
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "claims_supported": ["sub", "iss"],
     });
-    put(&format!("/{BUCKET}"), LOCATION).await?;
-    put(&format!("/{BUCKET}/keys.json"), &json!({ "keys": [jwk, nameless] }).to_string()).await?;
-    put(&format!("/{BUCKET}/{DISCOVERY}"), &discovery.to_string()).await?;
-    make_provider(ISSUER, &[]).await
+    put(&format!("/{bucket}"), LOCATION).await?;
+    put(&format!("/{bucket}/keys.json"), &json!({ "keys": [jwk, nameless] }).to_string()).await?;
+    put(&format!("/{bucket}/{DISCOVERY}"), &discovery.to_string()).await?;
+    make_provider(issuer, &[]).await
 }
 
 async fn make_provider(issuer: &str, more: &[(&str, &str)]) -> Result {
@@ -131,7 +141,9 @@ async fn make_provider(issuer: &str, more: &[(&str, &str)]) -> Result {
 
 #[tokio::test]
 async fn cluster_by_the_aws_guide_is_taken_over_and_its_old_tokens_stay_good() -> Result {
-    let Some(scene) = ByTheGuide::start().await? else { return Ok(()) };
+    let Some(scene) = ByTheGuide::start("oidc-test-kqzvbnwpxj").await? else { return Ok(()) };
+    let (bucket, issuer) = (scene.bucket, scene.issuer.as_str());
+    let host_path = format!("{ENDPOINT}/{bucket}");
     let (for_aws, for_api) = (scene.node.mint(Some(STS)).await?, scene.node.mint(None).await?);
     let old_kids = scene.published_kids().await?;
 
@@ -140,10 +152,10 @@ async fn cluster_by_the_aws_guide_is_taken_over_and_its_old_tokens_stay_good() -
     assert_eq!(said.code, Some(0), "{said:?}");
     for text in [
         format!(
-            "- tag arn:aws:iam::{ACCOUNT}:oidc-provider/{HOST_PATH} with irsad/cluster=migrated: irsad looks after it from then on\n"
+            "- tag arn:aws:iam::{ACCOUNT}:oidc-provider/{host_path} with irsad/cluster=migrated: irsad looks after it from then on\n"
         ),
-        format!("- add a statement to the policy of bucket {BUCKET}: anyone reads the two documents\n"),
-        format!("+  store: s3://{BUCKET}\n+  url: {ISSUER}\n+  jwksPath: keys.json\n+  createBucket: false\n"),
+        format!("- add a statement to the policy of bucket {bucket}: anyone reads the two documents\n"),
+        format!("+  store: s3://{bucket}\n+  url: {issuer}\n+  jwksPath: keys.json\n+  createBucket: false\n"),
         format!("+  signingKey: {PRIVATE}\n+  verifyingKeys: {PUBLIC}\n"),
     ] {
         assert!(said.stdout.contains(&text), "{text} is missing in {}", said.stdout);
@@ -155,23 +167,25 @@ async fn cluster_by_the_aws_guide_is_taken_over_and_its_old_tokens_stay_good() -
     let said = scene.machine.run(&[&MIGRATE[..], &["--yes"]].concat())?;
     assert_eq!(said.code, Some(0), "{said:?}");
     let mut daemon = scene.machine.daemon(&[])?;
-    daemon.hears("STATUS=ok", |message| message.contains(&format!("STATUS=ok: kube-apiserver signs as {ISSUER}")))?;
-    drop(daemon);
+    daemon.hears("STATUS=ok", |message| message.contains(&format!("STATUS=ok: kube-apiserver signs as {issuer}")))?;
+    // It gives the Lease back.
+    daemon.signal("TERM")?;
+    daemon.ended()?;
 
     let new_kids = scene.published_kids().await?;
     let lost: Vec<&String> = old_kids.iter().filter(|kid| !kid.is_empty() && !new_kids.contains(kid)).collect();
     assert!(lost.is_empty(), "{lost:?} of {old_kids:?}");
-    let claims = outsider::verify_published(&for_aws, ISSUER, STS, &scene.cloud).await??;
-    assert_eq!(claims["iss"], ISSUER);
+    let claims = outsider::verify_published(&for_aws, issuer, STS, &scene.cloud).await??;
+    assert_eq!(claims["iss"], issuer);
     assert!(scene.node.accepts(&for_api).await?);
     let new = scene.node.mint(Some(STS)).await?;
-    assert!(outsider::verify_published(&new, ISSUER, STS, &scene.cloud).await?.is_ok());
+    assert!(outsider::verify_published(&new, issuer, STS, &scene.cloud).await?.is_ok());
     assert_eq!(scene.cloud.requests("CreateOpenIDConnectProvider"), 0, "the provider that was there is used");
 
     let place = ["configmap", "irsad-trust-policy", "--namespace=kube-system"];
     let stored = |more: &'static str| [&["get"], &place[..], &[more]].concat();
     let good = scene.node.kubectl(&stored("--output=jsonpath={.data}")).await?;
-    assert!(good.contains(&format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{HOST_PATH}")), "{good}");
+    assert!(good.contains(&format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{host_path}")), "{good}");
     let edit = ["patch", place[0], place[1], place[2], "--patch", r#"{"data":{"trust-policy.json":"edited"}}"#];
     scene.node.kubectl(&edit).await?;
     let said = scene.machine.run(&["run", "--once"])?;
@@ -219,7 +233,7 @@ const OBJECTS: &str = r#"
 apiVersion: irsa-manager.kkb0318.github.io/v1alpha1
 kind: IRSASetup
 metadata: { name: irsa-init, namespace: kube-system }
-spec: { cleanup: false, mode: selfhosted, discovery: { s3: { region: eu-west-1, bucketName: oidc-test-kqzvbnwpxj } } }
+spec: { cleanup: false, mode: selfhosted, discovery: { s3: { region: eu-west-1, bucketName: irsa-manager-test-f4vhae } } }
 ---
 apiVersion: irsa-manager.kkb0318.github.io/v1alpha1
 kind: IRSA
@@ -233,23 +247,17 @@ spec:
 
 #[tokio::test]
 async fn objects_of_irsa_manager_are_read_from_the_api_server() -> Result {
-    let Some(scene) = ByTheGuide::start().await? else { return Ok(()) };
+    let Some(scene) = ByTheGuide::start("irsa-manager-test-f4vhae").await? else { return Ok(()) };
     let command = ["migrate", "irsa-manager", "--cluster", "migrated"];
     let said = scene.machine.run(&command)?;
     let refusal = "- this cluster does not know IRSASetup (nothing changed): irsa-manager is not installed; where its documents are still in \
                    use, irsad migrate aws-guide takes them over\n";
     assert!(said.code == Some(1) && said.stdout.contains(refusal), "{said:?}");
 
-    for (name, text) in [("definitions.yaml", DEFINITIONS), ("objects.yaml", OBJECTS)] {
-        scene.machine.write(&format!("/root/{name}"), text)?;
-        let path = scene.machine.path(&format!("/root/{name}")).display().to_string();
-        scene.node.kubectl(&["apply", "--filename", &path]).await?;
-        if name == "definitions.yaml" {
-            let wait = ["wait", "--for=condition=Established", "--timeout=30s", "customresourcedefinition", "--all"];
-            scene.node.kubectl(&wait).await?;
-        }
-    }
-    let said = scene.machine.run(&command)?;
+    scene.apply("definitions.yaml", DEFINITIONS).await?;
+    scene.apply("objects.yaml", OBJECTS).await?;
+    let said = scene.machine.run(&[&command[..], &["--yes"]].concat())?;
+    assert_eq!(said.code, Some(0), "{said:?}");
     for text in [
         "+  roleName: irsa1-role.migrated\n",
         "+  - namespace: default\n+    name: irsa1-sa\n",
@@ -257,6 +265,14 @@ async fn objects_of_irsa_manager_are_read_from_the_api_server() -> Result {
     ] {
         assert!(said.stdout.contains(text), "{text} is missing in {said:?}");
     }
+    assert_eq!(scene.machine.run(&["check-config"])?.code, Some(0));
+
+    // What was written is what the definition of the objects takes.
+    let definition = irsad::model::service_account_role::definition().body().to_string();
+    scene.apply("definition.json", &definition).await?;
+    let roles = scene.machine.path("/etc/irsad/service-account-roles.yaml").display().to_string();
+    let applied = scene.node.kubectl(&["apply", "--dry-run=server", "--filename", &roles]).await?;
+    assert_eq!(applied, "serviceaccountrole.irsad.dev/irsa-sample created (server dry run)\n");
     Ok(())
 }
 

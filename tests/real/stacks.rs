@@ -101,6 +101,30 @@ fn stack_of_the_documents_alone_has_the_policies_that_irsad_prints() -> Result {
 }
 
 #[test]
+fn leader_makes_roles_below_its_path_and_within_the_boundary_only() -> Result {
+    let Some(cloud) = Cloud::start() else { return Ok(()) };
+    let boundary = format!("arn:aws:iam::{ACCOUNT}:policy/apps");
+    let list = "list: [{ serviceAccount: checkout, namespace: shop, policies: [AmazonSQSFullAccess] }]";
+    for (cluster, boundary) in [("stack-roles", ""), ("stack-bound", boundary.as_str())] {
+        let parameters = [
+            format!("Cluster={cluster}"),
+            format!("DocumentsBucketName={cluster}-oidc"),
+            "Roles=manage".to_owned(),
+            format!("RolesBoundaryArn={boundary}"),
+        ];
+        let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+        let stack = Stack::create(&cloud, "cloudformation/irsad.yaml", &parameters)?;
+        let bound = if boundary.is_empty() { String::new() } else { format!("permissionsBoundary: \"{boundary}\", ") };
+        let configuration = format!(
+            "cluster: {cluster}\nissuer: {{ store: \"s3://{cluster}-oidc\", createBucket: false }}\n\
+             roles: {{ mode: list, {bound}{list} }}\n"
+        );
+        assert_policies(&cloud, &stack, &configuration)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn stack_for_documents_that_somebody_else_serves_keeps_its_bucket_closed() -> Result {
     let Some(cloud) = Cloud::start() else { return Ok(()) };
     let first = Stack::create(

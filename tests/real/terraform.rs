@@ -71,10 +71,14 @@ fn policies_of_the_module_are_those_that_irsad_prints() -> Result {
     let external =
         format!("issuer: {{ store: \"s3://prod-1-oidc\", createBucket: false, access: external, url: \"{front}\" }}\n");
     let open = "issuer: { store: \"s3://prod-1-oidc\", createBucket: false }\n";
-    for (configuration, issuer, is_irsads, keyring) in [
-        (open.to_owned(), own, "true", ""),
-        (format!("{open}{keyring}"), own, "true", "prod-1-keys"),
-        (format!("{external}provider: {{ manage: false }}\n{keyring}"), front, "false", "prod-1-keys"),
+    let list = "list: [{ serviceAccount: checkout, namespace: shop, policies: [AmazonSQSFullAccess] }]";
+    let roles = format!("{open}roles: {{ mode: list, {list} }}\n");
+    let boundary = "arn:aws:iam::123456789012:policy/apps";
+    let bound = format!("{open}{keyring}roles: {{ mode: list, permissionsBoundary: \"{boundary}\", {list} }}\n");
+    for (configuration, issuer, is_irsads, keyring, has_roles, boundary) in [
+        (roles, own, "true", "", "true", ""),
+        (bound, own, "true", "prod-1-keys", "true", boundary),
+        (format!("{external}provider: {{ manage: false }}\n{keyring}"), front, "false", "prod-1-keys", "false", ""),
     ] {
         let machine = Machine::quickstart()?;
         let start = "version: 1\ncluster: prod-1\naws: { region: eu-west-1 }\n";
@@ -88,6 +92,8 @@ fn policies_of_the_module_are_those_that_irsad_prints() -> Result {
             ("irsad_makes_provider", is_irsads),
             ("keyring_bucket_name", keyring),
             ("kms_key_arn", KEY),
+            ("manages_roles", has_roles),
+            ("roles_boundary_arn", boundary),
             ("role_arn", ROLE),
         ];
         let found = policies(&program, &given)?;

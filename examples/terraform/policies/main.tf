@@ -1,12 +1,14 @@
 # The policies of one cluster as values: no provider, nothing is made. `irsad iam-policy --part …` prints the same ones.
 
 locals {
-  documents   = [for path in [".well-known/openid-configuration", "openid/v1/jwks"] : "${local.bucket_arn}/${path}"]
-  bucket_arn  = "arn:${var.partition}:s3:::${var.documents_bucket_name}"
-  keyring_arn = "arn:${var.partition}:s3:::${var.keyring_bucket_name}"
-  has_keyring = var.keyring_bucket_name != ""
-  provider    = "arn:${var.partition}:iam::${var.account_id}:oidc-provider/${trimprefix(var.issuer, "https://")}"
-  context     = { "kms:EncryptionContext:app" = "irsad", "kms:EncryptionContext:cluster" = var.cluster }
+  documents    = [for path in [".well-known/openid-configuration", "openid/v1/jwks"] : "${local.bucket_arn}/${path}"]
+  bucket_arn   = "arn:${var.partition}:s3:::${var.documents_bucket_name}"
+  keyring_arn  = "arn:${var.partition}:s3:::${var.keyring_bucket_name}"
+  has_keyring  = var.keyring_bucket_name != ""
+  has_boundary = var.roles_boundary_arn != ""
+  provider     = "arn:${var.partition}:iam::${var.account_id}:oidc-provider/${trimprefix(var.issuer, "https://")}"
+  roles        = "arn:${var.partition}:iam::${var.account_id}:role/irsad/${var.cluster}/*"
+  context      = { "kms:EncryptionContext:app" = "irsad", "kms:EncryptionContext:cluster" = var.cluster }
   # A Sid takes letters and digits only.
   sid = "Irsad${replace(var.cluster, "-", "Dash")}"
 
@@ -47,6 +49,42 @@ locals {
         "iam:AddClientIDToOpenIDConnectProvider",
       ]
       Resource = arn
+    }],
+    # Whose a role is shows only when it is found.
+    [for has in var.manages_roles ? [true] : [] : {
+      Sid      = "IrsadRolesSeen"
+      Effect   = "Allow"
+      Action   = ["iam:GetPolicy", "iam:GetRole", "iam:ListRoles"]
+      Resource = "*"
+    }],
+    [for arn in var.manages_roles ? [local.roles] : [] : {
+      Sid    = "IrsadRoles"
+      Effect = "Allow"
+      Action = [
+        "iam:DeleteRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:GetRolePolicy",
+        "iam:ListAttachedRolePolicies",
+        "iam:ListRolePolicies",
+        "iam:TagRole",
+        "iam:UpdateAssumeRolePolicy",
+        "iam:UpdateRole",
+      ]
+      Resource = arn
+    }],
+    [for arn in var.manages_roles && !local.has_boundary ? [local.roles] : [] : {
+      Sid      = "IrsadRolePermissions"
+      Effect   = "Allow"
+      Action   = ["iam:AttachRolePolicy", "iam:CreateRole", "iam:PutRolePolicy"]
+      Resource = arn
+    }],
+    [for arn in var.manages_roles && local.has_boundary ? [local.roles] : [] : {
+      Sid       = "IrsadRolePermissions"
+      Effect    = "Allow"
+      Action    = ["iam:AttachRolePolicy", "iam:CreateRole", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"]
+      Resource  = arn
+      Condition = { StringEquals = { "iam:PermissionsBoundary" = var.roles_boundary_arn } }
     }],
   )
 

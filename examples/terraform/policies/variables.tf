@@ -38,6 +38,16 @@ variable "kms_key_arn" {
   type        = string
 }
 
+variable "manages_roles" {
+  description = "Whether irsad makes IAM roles for service accounts."
+  type        = bool
+}
+
+variable "roles_boundary_arn" {
+  description = "Permissions boundary that each of these roles must have; empty where none is."
+  type        = string
+}
+
 variable "role_arn" {
   description = "Role of the control-plane nodes."
   type        = string

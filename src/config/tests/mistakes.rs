@@ -87,7 +87,6 @@ fn each_mistake_has_its_own_message() {
             "keyring: { kmsKey: alias/aws/s3 }",
             "keyring.kmsKey: alias/aws/s3 is a key of AWS that only its own service may use; make a symmetric key of yours and name that",
         ),
-        ("roles: { mode: crd }", "roles.mode: making roles is not in this version; leave it out"),
         ("apiServer: { audiences: all }", "apiServer.audiences: \"all\" is not one of keep, a list of audiences"),
         ("apiServer: { distribution: k3s }", "apiServer.distribution: \"k3s\" is not one of auto, kubeadm, kops"),
         (

@@ -33,6 +33,7 @@ fn keyring() -> Keyring {
         members: vec![Member { node: "n1".to_owned(), since: made }],
         rotate_since: None,
         rollout: Some(Rollout { holder: "n1".to_owned(), since: used }),
+        teardown: None,
     }
 }
 
@@ -109,4 +110,15 @@ fn signing_key_comes_first_and_a_retired_one_is_accepted_but_not_published() {
     keyring.keys[0].state = KeyState::VerifyOnly;
     assert_eq!(kids(keyring.published().collect()), named(&[1, 2]));
     assert_eq!(kids(keyring.accepted().collect()), named(&[1, 0, 2]));
+}
+
+#[test]
+fn teardown_of_version_1_is_read_and_written_byte_for_byte_and_its_absence_is_not_written() {
+    let text = include_str!("../../../tests/fixtures/formats/keyring-teardown-v1.json");
+    let keyring = Keyring::parse(text.as_bytes(), "prod-1").expect("a keyring");
+    let teardown = keyring.teardown.clone().expect("a teardown");
+    assert_eq!(teardown.issuer, "https://kubernetes.default.svc.cluster.local");
+    assert_eq!(String::from_utf8(keyring.render()).as_deref(), Ok(text));
+    let without = Keyring { teardown: None, ..keyring };
+    assert!(!String::from_utf8_lossy(&without.render()).contains("teardown"), "older versions would refuse it");
 }

@@ -5,7 +5,8 @@ use crate::model::issuer::IssuerUrl;
 
 /// Names in `extraArgs`, without dashes.
 pub const ISSUER: &str = "service-account-issuer";
-const JWKS_URI: &str = "service-account-jwks-uri";
+/// The flag with the address of the public keys, without dashes.
+pub const JWKS_URI: &str = "service-account-jwks-uri";
 const API_AUDIENCES: &str = "api-audiences";
 
 /// First patch release of each minor that keeps the order of repeated arguments (kubernetes/kubernetes pull request 135400

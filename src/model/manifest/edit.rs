@@ -40,6 +40,14 @@ impl Edited {
         &self.text
     }
 
+    pub(super) fn unchanged(text: &str) -> Self {
+        Self { text: text.to_owned(), is_changed: false, newline_added: false }
+    }
+
+    pub(super) fn changed(text: String, newline_added: bool) -> Self {
+        Self { text, is_changed: true, newline_added }
+    }
+
     /// Whether the text differs from the manifest it was made from.
     pub fn is_changed(&self) -> bool {
         self.is_changed
@@ -78,22 +86,27 @@ impl Manifest {
         }
         let text = editor.splices.apply().ok_or(ManifestError::Unproven { what: "one line twice" })?;
         if text == base {
-            return Ok(Edited { text: self.text.clone(), is_changed: false, newline_added: false });
+            return Ok(Edited::unchanged(&self.text));
         }
         prove(self, &text, desired)?;
-        Ok(Edited { text, is_changed: true, newline_added: newline_missing })
+        Ok(Edited::changed(text, newline_missing))
     }
 }
 
-/// Refuses what kube-apiserver, kubelet or YAML would not take as it is.
-fn check_desired(desired: &Desired) -> Result<(), ManifestError> {
-    let refuse = |what, value: &str, cure| Err(ManifestError::Desired { what, value: value.to_owned(), cure });
-    let plain = |value: &str, not: &[char]| {
-        !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()) && !value.contains(not)
-    };
+/// Whether a value can stand in a flag as it is.
+fn is_plain(value: &str, not: &[char]) -> bool {
+    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()) && !value.contains(not)
+}
+
+fn refuse(what: &'static str, value: &str, cure: &'static str) -> Result<(), ManifestError> {
+    Err(ManifestError::Desired { what, value: value.to_owned(), cure })
+}
+
+/// Refuses issuers with which kube-apiserver would not start.
+pub(super) fn check_issuers(issuers: &[String]) -> Result<(), ManifestError> {
     let mut seen = HashSet::new();
-    for issuer in &desired.issuers {
-        if !plain(issuer, &['$', '"', '\'']) {
+    for issuer in issuers {
+        if !is_plain(issuer, &['$', '"', '\'']) {
             return refuse("issuer", issuer, "give an https URL without white space, quotes or $");
         }
         if !seen.insert(issuer) {
@@ -104,22 +117,33 @@ fn check_desired(desired: &Desired) -> Result<(), ManifestError> {
             );
         }
     }
-    if desired.issuers.is_empty() {
-        return refuse("issuer", "", "kube-apiserver needs at least one");
+    match issuers.is_empty() {
+        true => refuse("issuer", "", "kube-apiserver needs at least one"),
+        false => Ok(()),
     }
-    let https = |uri: &String| !uri.starts_with("https://") || !plain(uri, &['$', '"', '\'']);
-    if let Some(uri) = desired.jwks_uri.as_ref().filter(|uri| https(uri)) {
-        return refuse("JWKS address", uri, "give an https URL without white space, quotes or $");
+}
+
+/// Refuses what is no `--service-account-jwks-uri`.
+pub(super) fn check_url(uri: &str) -> Result<(), ManifestError> {
+    match uri.starts_with("https://") && is_plain(uri, &['$', '"', '\'']) {
+        true => Ok(()),
+        false => refuse("JWKS address", uri, "give an https URL without white space, quotes or $"),
     }
+}
+
+/// Refuses what kube-apiserver, kubelet or YAML would not take as it is.
+fn check_desired(desired: &Desired) -> Result<(), ManifestError> {
+    check_issuers(&desired.issuers)?;
+    desired.jwks_uri.as_deref().map_or(Ok(()), check_url)?;
     let audiences = desired.api_audiences.as_deref();
     if audiences.is_some_and(<[String]>::is_empty) {
         return refuse("audience list", "", "give at least one audience, or leave --api-audiences alone");
     }
-    let audience = |audience: &&String| !plain(audience, &['$', '"', '\'', ',']);
+    let audience = |audience: &&String| !is_plain(audience, &['$', '"', '\'', ',']);
     if let Some(audience) = audiences.unwrap_or_default().iter().find(audience) {
         return refuse("audience", audience, "give one without white space, quotes, commas or $");
     }
-    match desired.applied.as_ref().filter(|applied| !plain(applied, &['"', '\\'])) {
+    match desired.applied.as_ref().filter(|applied| !is_plain(applied, &['"', '\\'])) {
         Some(applied) => {
             refuse("annotation irsad/applied", applied, "give one without white space, quotes or backslashes")
         }
@@ -128,16 +152,16 @@ fn check_desired(desired: &Desired) -> Result<(), ManifestError> {
 }
 
 /// Collects the changes to one manifest.
-struct Editor<'a> {
-    manifest: &'a Manifest,
+pub(super) struct Editor<'a> {
+    pub(super) manifest: &'a Manifest,
     /// The manifest's text with a line end at its end.
-    text: &'a str,
-    splices: Splices<'a>,
+    pub(super) text: &'a str,
+    pub(super) splices: Splices<'a>,
 }
 
 /// Where a new flag goes, and how it is written.
 #[derive(Clone)]
-struct Spot {
+pub(super) struct Spot {
     at: usize,
     /// What stands before an entry in its line.
     prefix: String,
@@ -157,7 +181,7 @@ impl Spot {
 
 impl Editor<'_> {
     /// Writes the issuers and returns the place behind them.
-    fn set_issuers(&mut self, wanted: &[String]) -> Result<Spot, ManifestError> {
+    pub(super) fn set_issuers(&mut self, wanted: &[String]) -> Result<Spot, ManifestError> {
         let flags = self.manifest.arguments.named(ISSUER);
         let standing: Vec<&str> = flags.iter().map(|flag| flag.value()).collect();
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
@@ -242,7 +266,7 @@ impl Editor<'_> {
         splice::item_prefix(self.text, node).map(str::to_owned).ok_or_else(refusal)
     }
 
-    fn remove(&mut self, flag: &Flag) {
+    pub(super) fn remove(&mut self, flag: &Flag) {
         for argument in &self.manifest.arguments.entries[flag.entry..=flag.last_entry()] {
             self.splices.delete_lines(argument.node.place.start..argument.node.place.end);
         }
@@ -311,7 +335,7 @@ impl Editor<'_> {
         Ok(())
     }
 
-    fn below(&self, key: &Node, what: &'static str) -> Result<usize, ManifestError> {
+    pub(super) fn below(&self, key: &Node, what: &'static str) -> Result<usize, ManifestError> {
         let refusal = || ManifestError::NotOneLine { line: key.place.line, what: what.to_owned() };
         splice::below_key(self.text, key).ok_or_else(refusal)
     }
@@ -323,7 +347,7 @@ fn style_of(node: &Node) -> ScalarStyle {
 }
 
 /// Column of the entries of a block mapping.
-fn block_indent(mapping: &Node, what: &'static str) -> Result<usize, ManifestError> {
+pub(super) fn block_indent(mapping: &Node, what: &'static str) -> Result<usize, ManifestError> {
     let line = mapping.place.line;
     match (mapping.layout(), mapping.entries()) {
         (Some(Layout::Block), Some([first, ..])) => Ok(first.key.place.column),

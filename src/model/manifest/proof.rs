@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    APPLIED_ANNOTATION, CONTAINER, Desired, Manifest, ManifestError,
+    APPLIED_ANNOTATION, CONTAINER, Desired, Manifest, ManifestError, Reverted,
     flags::{API_AUDIENCES, ISSUER, JWKS_URI},
 };
 use crate::model::yaml;
@@ -32,6 +32,24 @@ pub(super) fn prove(old: &Manifest, text: &str, desired: &Desired) -> Result<(),
         take_applied(&mut before);
         says &= take_applied(&mut after) == Some(Value::String(applied.clone()));
     }
+    match (says, before == after) {
+        (false, _) => Err(ManifestError::Unproven { what: "the wanted flags" }),
+        (true, false) => Err(ManifestError::Unproven { what: "other parts of the Pod" }),
+        (true, true) => Ok(()),
+    }
+}
+
+/// Holds if the new text has the issuers and nothing of ours any more and, apart from that, means exactly what the old one means.
+pub(super) fn prove_reverted(old: &Manifest, text: &str, reverted: &Reverted) -> Result<(), ManifestError> {
+    Manifest::parse(text.as_bytes())?;
+    let (mut before, mut after) = (pod(&old.text)?, pod(text)?);
+    take_flag(&mut before, ISSUER);
+    let mut says = take_flag(&mut after, ISSUER) == reverted.issuers;
+    let (mut old_uris, new_uris) = (take_flag(&mut before, JWKS_URI), take_flag(&mut after, JWKS_URI));
+    old_uris.retain(|uri| *uri != reverted.jwks_uri);
+    says &= old_uris == new_uris;
+    take_applied(&mut before);
+    says &= take_applied(&mut after).is_none();
     match (says, before == after) {
         (false, _) => Err(ManifestError::Unproven { what: "the wanted flags" }),
         (true, false) => Err(ManifestError::Unproven { what: "other parts of the Pod" }),

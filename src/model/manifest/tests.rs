@@ -419,3 +419,59 @@ fn edit_that_would_mean_something_else_is_not_given_out() -> Result<(), Manifest
     assert_eq!(manifest.with(&issuers(&[OURS])), Err(ManifestError::Unproven { what: "other parts of the Pod" }));
     Ok(())
 }
+
+fn reverted(issuers: &[&str]) -> Reverted {
+    let issuers = issuers.iter().map(|issuer| (*issuer).to_owned()).collect();
+    Reverted { issuers, jwks_uri: format!("{OURS}/openid/v1/jwks") }
+}
+
+fn revert(text: &str, reverted: &Reverted) -> Result<String, String> {
+    let edited = parse(text)?.reverted(reverted).map_err(|error| error.to_string())?;
+    let again = parse(edited.text())?;
+    assert!(again.is_reverted(reverted), "{}", edited.text());
+    let again = again.reverted(reverted).map_err(|error| error.to_string())?;
+    assert_eq!((again.text(), again.is_changed()), (edited.text(), false), "the second edit changes nothing");
+    Ok(edited.text().to_owned())
+}
+
+#[test]
+fn what_was_added_goes_again_and_the_issuer_of_before_signs() -> Result<(), String> {
+    let adopted = Desired {
+        issuers: vec![OURS.to_owned(), DEFAULT.to_owned()],
+        jwks_uri: Some(format!("{OURS}/openid/v1/jwks")),
+        api_audiences: None,
+        applied: Some("7-4f2a".to_owned()),
+    };
+    let ours = format!("    - --service-account-issuer={OURS}\n");
+    let back = POD.replace(ISSUER_LINE, &format!("{ISSUER_LINE}{ours}"));
+    assert_eq!(revert(&edit(POD, &adopted)?, &reverted(&[DEFAULT, OURS]))?, back);
+    assert_eq!(revert(&edit(POD, &adopted)?, &reverted(&[DEFAULT]))?, POD);
+    // Where nobody had annotations none are left.
+    let bare = POD.replace("  annotations:\n    a.example.com/x: y\n", "");
+    assert_eq!(revert(&edit(&bare, &adopted)?, &reverted(&[DEFAULT]))?, bare);
+    Ok(())
+}
+
+#[test]
+fn address_of_somebody_elses_keys_stays() -> Result<(), String> {
+    let theirs = "    - --service-account-jwks-uri=https://theirs.example.com/keys\n";
+    let text = POD.replace(ISSUER_LINE, &format!("{ISSUER_LINE}{theirs}"));
+    assert_eq!(revert(&text, &reverted(&[DEFAULT]))?, text);
+    let both = POD.replace(
+        ISSUER_LINE,
+        &format!("{ISSUER_LINE}    - --service-account-jwks-uri\n    - {OURS}/openid/v1/jwks\n{theirs}"),
+    );
+    assert_eq!(revert(&both, &reverted(&[DEFAULT]))?, text);
+    Ok(())
+}
+
+#[test]
+fn annotation_that_cannot_be_taken_out_for_certain_is_refused() {
+    for annotations in ["{a: b, irsad/applied: \"1-a\"}", "\n    irsad/applied: >-\n      1-a"] {
+        let text = POD.replace("annotations:\n    a.example.com/x: y", &format!("annotations: {annotations}"));
+        let refused = revert(&text, &reverted(&[DEFAULT]));
+        assert!(refused.as_ref().is_err_and(|why| why.starts_with("line ")), "{refused:?}");
+    }
+    let twice = parse(POD).map(|pod| pod.reverted(&reverted(&[DEFAULT, DEFAULT])).is_err());
+    assert_eq!(twice, Ok(true), "kube-apiserver would not start");
+}

@@ -7,7 +7,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{Migration, Target, configuration::scalar};
-use crate::model::location::Location;
+use crate::model::{
+    location::Location,
+    service_account_role::{GROUP, KIND, VERSION},
+};
 
 /// Longest name of an IAM role (IAM and AWS STS quotas).
 const LONGEST_ROLE_NAME: usize = 64;
@@ -207,7 +210,7 @@ fn new_name(role: &str, cluster: &str) -> String {
 
 fn document(name: &str, role: &str, spec: &IrsaSpec) -> String {
     let mut text = format!(
-        "---\napiVersion: irsad.dev/v1alpha1\nkind: ServiceAccountRole\nmetadata:\n  name: {}\nspec:\n  roleName: {}\n  serviceAccounts:\n",
+        "---\napiVersion: {GROUP}/{VERSION}\nkind: {KIND}\nmetadata:\n  name: {}\nspec:\n  roleName: {}\n  serviceAccounts:\n",
         scalar(name),
         scalar(role)
     );

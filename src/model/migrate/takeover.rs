@@ -1,74 +1,23 @@
 //! An issuer whose documents somebody has put into a bucket by hand: URL, layout and keys are taken over as they are.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use crate::model::{
-    discovery::{DISCOVERY_PATH, Discovery},
-    issuer::{Audience, IssuerUrl},
+    discovery::Discovery,
+    issuer::Audience,
     key::{Kid, PublicKey},
-    location::Location,
-    plan::{BucketFacts, PublicAccessBlock},
     probe::Probe,
-    region::Region,
-    trust_policy,
 };
 
 use super::{
-    FoundApiServer, FoundDocuments, IrsaManager, KopsState, Migration, Source, Step, configuration::Configuration,
-    documents::Judged, place::place,
+    FoundApiServer, FoundCloud, FoundDocuments, FoundFiles, IrsaManager, KopsState, Migration, Source, Target, Wish,
+    cloud::{provider, reading},
+    configuration::Configuration,
+    documents::Judged,
 };
 
 /// Where the roles from objects of others go, beside the configuration.
 pub const ROLES_FILE: &str = "service-account-roles.yaml";
-
-/// What the person asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
-    /// Who set it up.
-    pub source: Source,
-    /// Name that the cluster gets.
-    pub cluster: String,
-    /// Where the documents lie, where the URL does not say it.
-    pub store: Option<Location>,
-    /// Region of the bucket, where the URL does not say it.
-    pub region: Option<Region>,
-    /// Kids of published keys that may go although nobody knows whose they are.
-    pub let_go: Vec<String>,
-    /// A configuration file that is there may be replaced.
-    pub replace: bool,
-}
-
-/// How this node's kube-apiserver runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundFiles {
-    /// `--service-account-issuer` in order.
-    pub issuers: Vec<String>,
-    /// `--service-account-jwks-uri`.
-    pub jwks_uri: Option<String>,
-    /// `--service-account-signing-key-file`.
-    pub signing_key_file: String,
-    /// Key in that file.
-    pub signing_key: Probe<Kid>,
-    /// `--service-account-key-file` in order, with the keys of each.
-    pub key_files: Vec<(String, Probe<Vec<PublicKey>>)>,
-    /// Where the distribution has the two files, signing key first.
-    pub usual: [String; 2],
-}
-
-/// Where the documents are and what tokens carry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// As it stands in tokens.
-    pub issuer: IssuerUrl,
-    /// Path of the JWK Set below the issuer.
-    pub jwks_path: String,
-    /// Bucket and prefix.
-    pub store: Location,
-    /// Region of the bucket.
-    pub region: Region,
-    /// The URL is not one of S3's: something stands between.
-    pub is_external: bool,
-}
 
 /// All that was found.
 #[derive(Debug)]
@@ -96,141 +45,6 @@ pub enum Own<'a> {
     IrsaManager(&'a IrsaManager, Option<&'a str>),
     /// Its state, and what the two key files of this node hold, signing key first.
     Kops(&'a KopsState, &'a [Probe<Vec<PublicKey>>; 2]),
-}
-
-/// What the account has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundCloud {
-    /// The bucket.
-    pub bucket: Probe<BucketFacts>,
-    /// The IAM OIDC provider of the issuer.
-    pub provider: Probe<FoundProvider>,
-    /// Its ARN.
-    pub provider_arn: String,
-    /// Tag of a provider that irsad of this cluster looks after.
-    pub owner: (String, String),
-    /// `Sid` of our statement in the bucket's policy.
-    pub policy_sid: String,
-}
-
-/// An IAM OIDC provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundProvider {
-    /// Client IDs.
-    pub audiences: Vec<String>,
-    /// Tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// Where to look in AWS, from what the node, its API servers and the issuer URL show.
-///
-/// # Errors
-/// Why nothing can be taken over, one sentence each.
-pub fn target(
-    wish: &Wish,
-    files: &FoundFiles,
-    api_servers: &[FoundApiServer],
-    discovery: impl Fn(&IssuerUrl) -> Probe<Vec<u8>>,
-) -> Result<Target, Vec<String>> {
-    let issuer = issuer(files).map_err(|why| vec![why])?;
-    let disagreeing = disagreeing(&issuer, api_servers);
-    if !disagreeing.is_empty() {
-        return Err(disagreeing);
-    }
-    let jwks_path = jwks_path(&issuer, &discovery(&issuer)).map_err(|why| vec![why])?;
-    let found = place(&issuer);
-    let is_external = found.is_none();
-    let store = match (&wish.store, &found) {
-        (Some(store), _) => store.clone(),
-        (None, Some(place)) => place.store.clone(),
-        (None, None) => {
-            return Err(vec![format!(
-                "{issuer} is no address of S3 (nothing changed); name the bucket that its documents come from: --store s3://BUCKET[/PREFIX]"
-            )]);
-        }
-    };
-    if !matches!(store, Location::S3 { .. }) {
-        return Err(vec![format!(
-            "store {store} is no bucket (nothing changed); name one: --store s3://BUCKET[/PREFIX]"
-        )]);
-    }
-    let region = found.and_then(|place| place.region).or_else(|| wish.region.clone());
-    let Some(region) = region else {
-        return Err(vec![format!(
-            "{issuer} does not say in which region its bucket is (nothing changed); add --region"
-        )]);
-    };
-    Ok(Target { issuer, jwks_path, store, region, is_external })
-}
-
-fn issuer(files: &FoundFiles) -> Result<IssuerUrl, String> {
-    let Some(first) = files.issuers.first() else {
-        return Err(
-            "kube-apiserver has no --service-account-issuer (nothing changed): there is nothing to take over, \
-             write a configuration of your own"
-                .to_owned(),
-        );
-    };
-    // EKS Anywhere joins podIamConfig with an issuer of the operator's; the flag does not split (kubernetes/kubernetes
-    // pkg/kubeapiserver/options/authentication.go, StringArrayVar).
-    if first.contains(',') {
-        return Err(format!(
-            "kube-apiserver signs as {first:?}, several issuers in one value (nothing changed): no verifier has a document for that; give \
-             each --service-account-issuer a line of its own first, the one in AWS first of all"
-        ));
-    }
-    first.parse().map_err(|error| format!("{error} (nothing changed)"))
-}
-
-/// Those that sign as somebody else, or could not be asked.
-fn disagreeing(issuer: &IssuerUrl, api_servers: &[FoundApiServer]) -> Vec<String> {
-    let other = |server: &FoundApiServer| match &server.shows {
-        Probe::Present(shown) if shown.issuer == issuer.as_str() => None,
-        Probe::Present(shown) => Some(format!(
-            "kube-apiserver of {} signs as {} and not as {issuer} (nothing changed); give all of them the same flags first",
-            server.name, shown.issuer
-        )),
-        Probe::Absent => Some(format!("kube-apiserver of {} is not there (nothing changed)", server.name)),
-        Probe::Unknown(why) => Some(format!(
-            "kube-apiserver of {} cannot be asked for its keys (nothing changed): {why}; all of them have to run",
-            server.name
-        )),
-    };
-    match api_servers {
-        [] => vec!["no kube-apiserver of this cluster could be asked for its keys (nothing changed)".to_owned()],
-        servers => servers.iter().filter_map(other).collect(),
-    }
-}
-
-/// Path of the JWK Set below the issuer, as the published document has it.
-fn jwks_path(issuer: &IssuerUrl, discovery: &Probe<Vec<u8>>) -> Result<String, String> {
-    let url = issuer.document(DISCOVERY_PATH);
-    let body = match discovery {
-        Probe::Present(body) => body,
-        Probe::Absent => {
-            return Err(format!(
-                "{url} is not there (nothing changed): strangers cannot verify tokens of {issuer}, there is nothing to take over; write a \
-                 configuration of your own"
-            ));
-        }
-        Probe::Unknown(why) => return Err(format!("{why} (nothing changed)")),
-    };
-    let found =
-        Discovery::parse(body).map_err(|error| format!("{url}: {error} (nothing changed); put the right one there"))?;
-    if found.issuer.trim_end_matches('/') != issuer.base() {
-        return Err(format!(
-            "{url} is the document of {} and tokens carry {issuer} (nothing changed); put the right one there",
-            found.issuer
-        ));
-    }
-    let below = found.jwks_uri.strip_prefix(issuer.base()).and_then(|rest| rest.strip_prefix('/'));
-    below.map(str::to_owned).ok_or_else(|| {
-        format!(
-            "the JWK Set of {issuer} lies at {}, not below the issuer (nothing changed); irsad publishes both documents in one place: \
-             publish it there too, and name that in {url}",
-            found.jwks_uri
-        )
-    })
 }
 
 /// The whole migration of such an issuer.
@@ -364,78 +178,6 @@ fn discovery(target: &Target, documents: &FoundDocuments, migration: &mut Migrat
             found.issuer, target.issuer
         ));
     }
-}
-
-/// Who makes the documents public, once irsad has replaced them: an object's ACL does not outlive it (Amazon S3 user guide, "Access
-/// control list overview").
-fn reading(target: &Target, cloud: &FoundCloud, migration: &mut Migration) {
-    let Location::S3 { bucket, .. } = &target.store else { return };
-    let found = match &cloud.bucket {
-        Probe::Present(found) => found,
-        Probe::Absent => return migration.refuse(format!("bucket {bucket} does not exist (nothing changed)")),
-        Probe::Unknown(why) => return migration.refuse(format!("{why} (nothing changed)")),
-    };
-    if target.is_external {
-        return migration.find(format!(
-            "{} is served by something in front of bucket {bucket}: it has to read the documents by the bucket's policy and not by an ACL, \
-             which a replaced object loses",
-            target.issuer
-        ));
-    }
-    if let Some(why) = found.policy.unknown().or_else(|| found.public_access_block.unknown()) {
-        return migration.refuse(format!("{why} (nothing changed)"));
-    }
-    let keys = [target.store.key(DISCOVERY_PATH), target.store.key(&target.jwks_path)];
-    let policy = found.policy.present().map(String::as_str);
-    let partition = target.region.partition();
-    match trust_policy::bucket_policy(policy, &cloud.policy_sid, partition, bucket, &keys) {
-        Err(error) => return migration.refuse(format!("policy of bucket {bucket}: {error}")),
-        Ok(None) => {}
-        Ok(Some(policy)) => {
-            migration.steps.push(Step::AllowReading { bucket: bucket.clone(), policy });
-            migration.effects.push(
-                "AWS reads the documents by the bucket's policy from now on: an ACL (public-read) would be lost when irsad writes them"
-                    .to_owned(),
-            );
-        }
-    }
-    if let Some(block) = found.public_access_block.present().filter(|block| block.blocks_public_policy()) {
-        let block = PublicAccessBlock { block_public_policy: false, restrict_public_buckets: false, ..*block };
-        // Before the policy, which would be refused.
-        migration.steps.insert(0, Step::AdmitPublicPolicy { bucket: bucket.clone(), block });
-    }
-}
-
-/// Takes the provider over; the audiences for the configuration.
-fn provider(target: &Target, cloud: &FoundCloud, migration: &mut Migration) -> Vec<Audience> {
-    let (key, cluster) = &cloud.owner;
-    let found = match &cloud.provider {
-        Probe::Present(found) => found,
-        Probe::Absent => {
-            migration.find(format!("{} has no IAM OIDC provider in this account; irsad makes it", target.issuer));
-            return Vec::new();
-        }
-        Probe::Unknown(why) => {
-            migration.refuse(format!("{why} (nothing changed)"));
-            return Vec::new();
-        }
-    };
-    match found.tags.get(key) {
-        Some(owner) if owner == cluster => {}
-        Some(owner) => migration.refuse(format!(
-            "{} has the tag {key}={owner}: irsad of cluster {owner} looks after it (nothing changed); use --cluster {owner}, or remove the \
-             tag where that cluster is gone",
-            cloud.provider_arn
-        )),
-        None => {
-            let (arn, tag) = (cloud.provider_arn.clone(), cloud.owner.clone());
-            migration.steps.push(Step::OwnProvider { arn, tag });
-        }
-    }
-    if found.audiences.is_empty() {
-        migration.find(format!("{} has no audience; irsad adds sts.amazonaws.com", cloud.provider_arn));
-    }
-    found.audiences.iter().filter_map(|audience| audience.parse().ok()).collect()
 }
 
 /// What is particular about where it comes from.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    issuer::IssuerUrl, jwks::Jwks, key::PublicKey, location::Location, plan::BucketFacts, probe::Probe,
+    issuer::IssuerUrl, jwks::Jwks, key::PublicKey, location::Location, plan::BucketFacts, probe::Probe, role::Owner,
+    service_account_role::ServiceAccountRole, yaml,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -21,14 +22,43 @@ const ARN: &str = "arn:aws:iam::123456789012:oidc-provider/HOST";
 /// `test-keys/rsa-2048`
 const KID: &str = "KID";
 
+/// Files below `tests/fixtures`, by their paths there.
+macro_rules! files {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/", $path)).as_slice())),*]
+    };
+}
+
+const FILES: &[(&str, &[u8])] = files![
+    "migrate/amazon-eks-pod-identity-webhook-0.5-by-hand/discovery.json",
+    "migrate/amazon-eks-pod-identity-webhook-0.5-by-hand/keys.json",
+    "migrate/eks-anywhere-0.20-by-hand/discovery.json",
+    "migrate/eks-anywhere-0.20-by-hand/keys.json",
+    "migrate/eks-anywhere-0.20-by-hand/keys-of-two-clusters.json",
+    "migrate/irsa-manager-0.3-by-hand/discovery.json",
+    "migrate/irsa-manager-0.3-by-hand/irsas.json",
+    "migrate/irsa-manager-0.3-by-hand/irsasetups.json",
+    "migrate/irsa-manager-0.3-by-hand/keys.json",
+    "migrate/kops-1.33-by-hand/cluster-completed.spec",
+    "migrate/kops-1.33-by-hand/discovery.json",
+    "migrate/kops-1.33-by-hand/keys.json",
+    "migrate/kops-1.33-by-hand/pki/private/service-account/keyset.yaml",
+    "test-keys/kubernetes-keyid-test.spki.pem",
+    "test-keys/p256.spki.pem",
+    "test-keys/rsa-2048.spki.pem",
+];
+
+fn file(path: &str) -> Vec<u8> {
+    let found = FILES.iter().find(|(known, _)| *known == path);
+    found.map(|(_, bytes)| bytes.to_vec()).unwrap_or_else(|| panic!("no fixture {path}"))
+}
+
 fn fixture(folder: &str, name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/fixtures/migrate/{folder}/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    file(&format!("migrate/{folder}/{name}"))
 }
 
 fn test_key(name: &str) -> PublicKey {
-    let path = format!("{}/tests/fixtures/test-keys/{name}.spki.pem", env!("CARGO_MANIFEST_DIR"));
-    let mut keys = PublicKey::read_all(&std::fs::read(path).expect("a test key")).expect("a public key");
+    let mut keys = PublicKey::read_all(&file(&format!("test-keys/{name}.spki.pem"))).expect("a public key");
     keys.remove(0)
 }
 
@@ -489,6 +519,12 @@ fn irsa_objects_become_service_account_roles() -> Outcome {
                       policies:\n  - arn:aws:iam::123456789012:policy/billing\n  \
                       deletionPolicy: Keep\n";
     assert_eq!(text(&migration, "/etc/irsad/service-account-roles.yaml"), expected);
+    let stream = yaml::parse(expected.as_bytes(), &yaml::Limits::PLAIN)?;
+    for mut object in stream.values()?.into_iter().filter(|object| object.is_object()) {
+        object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let object: ServiceAccountRole = serde_json::from_value(object)?;
+        assert!(object.spec?.request(Owner::list("prod-1")).is_ok(), "{}", object.name);
+    }
     let finding = "IRSA irsa-manager-system/unfinished names no role or no service account and is left out";
     assert!(migration.findings.iter().any(|found| found == finding), "{:?}", migration.findings);
     Ok(())

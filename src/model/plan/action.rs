@@ -13,9 +13,10 @@ use crate::model::{
     issuer::{Audience, IssuerUrl},
     keyring::Keyring,
     location::BucketName,
-    memory::{Change, Proven, PublishedKeys, RefusedChange},
+    memory::{Change, Proven, PublishedKeys, RefusedChange, TornDown},
     missed_pods::MissedPod,
     region::Region,
+    role::{Owner, RoleName},
     rotation::Ack,
 };
 
@@ -114,6 +115,13 @@ pub enum Action {
         bucket: BucketName,
         /// Where.
         region: Region,
+    },
+    /// Write down on a bucket that was just created that it is ours.
+    TagBucket {
+        /// Name.
+        bucket: BucketName,
+        /// Key and value.
+        tag: (String, String),
     },
     /// Set the bucket's public access block.
     SetPublicAccessBlock {
@@ -257,6 +265,43 @@ pub enum Action {
     ForgetChange,
     /// Write down that the change failed, so that it is not tried again.
     RefuseChange(RefusedChange),
+    /// Delete the IAM OIDC provider, which is ours.
+    DeleteProvider {
+        /// Its URL.
+        issuer: IssuerUrl,
+    },
+    /// Delete one public document.
+    DeleteDocument {
+        /// Key or relative path in the store.
+        key: String,
+        /// Where an outsider found it, for the report.
+        url: String,
+    },
+    /// Take our statement out of the policy of a bucket that stays; `None`: nothing else stands in it, and it goes.
+    CloseBucket {
+        /// Name.
+        bucket: BucketName,
+        /// The whole document.
+        policy: Option<String>,
+    },
+    /// Remove an IAM role of a service account, which is ours, and its policies before it.
+    RemoveRole {
+        /// Its name.
+        name: RoleName,
+        /// What asked for it.
+        owner: Owner,
+    },
+    /// Delete the issuer's bucket, which is ours and empty.
+    DeleteBucket {
+        /// Name.
+        bucket: BucketName,
+    },
+    /// Write down that the cluster does without our issuer again, and forget the keyring.
+    RememberTornDown(TornDown),
+    /// Forget that: the cluster is to have our issuer again.
+    ForgetTornDown,
+    /// Delete the keyring from its store: evidence and private halves, then the shared document.
+    DeleteKeyring,
     /// Write an Event on each pod that runs without the credentials that it should have.
     TellOfMissedPods {
         /// The pods.
@@ -318,6 +363,15 @@ impl Action {
             Self::ForgetChange => "forget-change",
             Self::RefuseChange(_) => "refuse-change",
             Self::TellOfMissedPods { .. } => "tell-of-missed-pods",
+            Self::TagBucket { .. } => "tag-bucket",
+            Self::DeleteProvider { .. } => "delete-provider",
+            Self::DeleteDocument { .. } => "delete-document",
+            Self::CloseBucket { .. } => "close-bucket",
+            Self::RemoveRole { .. } => "remove-role",
+            Self::DeleteBucket { .. } => "delete-bucket",
+            Self::RememberTornDown(_) => "remember-torn-down",
+            Self::ForgetTornDown => "forget-torn-down",
+            Self::DeleteKeyring => "delete-keyring",
         }
     }
 }

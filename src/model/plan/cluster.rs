@@ -17,6 +17,7 @@ use super::{
     PublicDocument, Shared, StoredDocument, WAITING_INTERVAL,
     published::{keys_of, keys_of_the_files},
     shared::Following,
+    teardown,
 };
 
 /// Whether an outsider sees the documents that this node's keys need.
@@ -43,6 +44,9 @@ pub(super) fn plan(
     now: Timestamp,
     plan: &mut Plan,
 ) -> PublishedState {
+    if teardown::is_removing(desired, following, now) {
+        return PublishedState::NotYet;
+    }
     let keys = match following {
         // Whatever the keyring says, keys that a node accepts are better than none.
         Following::Nothing if matches!(facts.shared, Shared::Unknown(_)) && *facts.cluster.jwks() == Probe::Absent => {
@@ -136,7 +140,11 @@ fn plan_bucket(desired: &Desired, wanted: &DesiredBucket, found: &Probe<BucketFa
         )
     };
     let create = wanted.create.then_some((&wanted.name, &wanted.region));
+    let is_new = *found == Probe::Absent;
     let Some(found) = bucket(found, create, nothing, missing, plan) else { return false };
+    if is_new {
+        plan.actions.push(Action::TagBucket { bucket: wanted.name.clone(), tag: wanted.owner_tag.clone() });
+    }
     if !wanted.public_by_policy {
         plan.notices.extend(left_open(desired, wanted, &found));
     }

@@ -71,6 +71,8 @@ pub struct DesiredBucket {
     pub public_by_policy: bool,
     /// `Sid` of our statement in the bucket policy.
     pub policy_sid: String,
+    /// Key and value of the tag on a bucket that irsad created for this cluster.
+    pub owner_tag: (String, String),
 }
 
 /// The IAM OIDC provider.

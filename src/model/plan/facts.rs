@@ -11,12 +11,15 @@ use crate::model::{
     key::PublicKey,
     keyring::{HighWater, Keyring},
     manifest::Manifest,
-    memory::{Change, Proven, PublishedKeys, RefusedChange},
+    memory::{Change, Proven, PublishedKeys, RefusedChange, TornDown},
     probe::Probe,
     rotation::{Ack, ControlPlane, Held},
 };
 
-use super::{DesiredKeyringBucket, KeyringBucketFacts, PodsFacts, StoredKubeadmConfig, TrustPolicyFacts, WebhookFacts};
+use super::{
+    DesiredKeyringBucket, KeyringBucketFacts, PodsFacts, StoredKubeadmConfig, TeardownFacts, TrustPolicyFacts,
+    WebhookFacts,
+};
 
 /// Largest difference to another clock with which ages still count: AWS takes signatures that are as far off.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -36,6 +39,8 @@ pub struct Facts {
     pub pods: Option<Probe<PodsFacts>>,
     /// The ConfigMap with the trust policy; `None` where it was not asked for: the leader alone does.
     pub trust_policy: Option<TrustPolicyFacts>,
+    /// What is to be removed; `None` where nothing is, or where another node does it.
+    pub teardown: Option<TeardownFacts>,
 }
 
 /// The keyring and what is known of the other nodes.
@@ -151,6 +156,8 @@ pub struct NodeFacts {
     pub refused: Probe<RefusedChange>,
     /// What the API server proved last.
     pub proven: Probe<Proven>,
+    /// That the cluster does without our issuer again, as this node has written it down.
+    pub torn_down: Probe<TornDown>,
     /// What is odd about the files and stops nothing.
     pub remarks: Vec<String>,
     /// Manifest text that was last known to run, for a rollback.
@@ -262,6 +269,19 @@ impl NodeFacts {
 }
 
 impl ClusterFacts {
+    /// Where nothing was asked.
+    pub fn unasked() -> Self {
+        let why = || "this cluster does without irsad's issuer".to_owned();
+        Self {
+            bucket: None,
+            stored_discovery: Probe::Unknown(why()),
+            stored_jwks: Probe::Unknown(why()),
+            public_discovery: None,
+            public_jwks: None,
+            provider: None,
+        }
+    }
+
     /// The stored JWKS. Without a bucket there is certainly none, whatever asking for it said.
     pub fn jwks(&self) -> &Probe<StoredDocument> {
         if self.bucket == Some(Probe::Absent) { &Probe::Absent } else { &self.stored_jwks }

@@ -2,9 +2,21 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{self, Manifest, ManifestError, Reverted};
 
-use super::{Desired, KeyKeeping, node::Wanted};
+use super::{Desired, KeyKeeping, keys::Keys};
+
+/// What the manifest is to say, and which keys the process is to have.
+pub(super) struct Wanted<'a> {
+    /// `--service-account-issuer`, in order.
+    pub issuers: Vec<String>,
+    /// Keys.
+    pub keys: Keys<'a>,
+    /// Generation of the keyring.
+    pub generation: u64,
+    /// Our issuer no longer signs, and what only it needed goes.
+    pub is_reverted: bool,
+}
 
 /// kube-apiserver must read the files that we look after, or nothing we say of keys would be true.
 pub(super) fn reads_our_key_files(desired: &Desired, found: &Manifest) -> Result<(), String> {
@@ -67,4 +79,25 @@ pub(super) fn applied(
     }
     let digest = format!("{:x}", hash.finalize());
     format!("{}-{}", wanted.generation, &digest[..12])
+}
+
+/// The new text, whether all flags are right, and whether those beside the issuers are.
+pub(super) type Written = Result<(String, bool, bool), ManifestError>;
+
+/// The manifest with our flags.
+pub(super) fn change(found: &Manifest, wanted: &manifest::Desired) -> Written {
+    let edited = found.with(wanted)?;
+    let other_flags = manifest::Desired { issuers: found.issuers().to_vec(), ..wanted.clone() };
+    Ok((edited.text().to_owned(), found.has_flags(wanted), found.has_flags(&other_flags)))
+}
+
+/// The manifest without our flags. Where they are right already, only other keys can be the reason of a change: kubelet has to see one then.
+pub(super) fn revert(found: &Manifest, reverted: &Reverted, wanted: &manifest::Desired) -> Written {
+    let other_flags = Reverted { issuers: found.issuers().to_vec(), ..reverted.clone() };
+    let are_right = found.is_reverted(&other_flags);
+    let edited = match found.is_reverted(reverted) {
+        true => found.with(wanted)?,
+        false => found.reverted(reverted)?,
+    };
+    Ok((edited.text().to_owned(), found.is_reverted(reverted), are_right))
 }

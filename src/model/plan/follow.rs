@@ -14,8 +14,9 @@ use crate::model::{
 use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, NodeFacts, Plan, PublishedState, RESTART_INTERVAL,
     RestartPolicy, WAITING_INTERVAL, ack,
+    flags::Wanted,
     keys::Keys,
-    node::{Edit, Wanted, forgotten_keys},
+    node::{Edit, forgotten_keys},
     published,
     restore::joined,
     shared::Followed,
@@ -35,7 +36,12 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, followed: Followed<'_>, now
         issuers: joined(&followed.keyring().issuers, found.issuers()),
         keys: Keys { signing: &keys[0], verifying: &keys },
         generation: followed.keyring().generation,
+        is_reverted: signs_as_before(followed.keyring()),
     };
+    // What is put back before a boot would sign as ours.
+    if let (true, Probe::Present(proven)) = (wanted.is_reverted, &node.proven) {
+        plan.actions.push(Action::ForgetProven(proven.clone()));
+    }
     let edit = match Edit::new(desired, found, digest, &wanted) {
         Ok(edit) => edit,
         Err(why) => return plan.needs_a_person.push(why),
@@ -54,6 +60,11 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, followed: Followed<'_>, now
         }
         ApiServer::Seen(evidence) => follower.follow(evidence, plan),
     }
+}
+
+/// Whether another issuer than ours is to sign from now on.
+fn signs_as_before(keyring: &Keyring) -> bool {
+    keyring.teardown.as_ref().is_some_and(|teardown| keyring.issuers.first() == Some(&teardown.issuer))
 }
 
 /// Keys that API servers are to accept, the one that signs first.
@@ -126,7 +137,7 @@ impl Follower<'_> {
 
     /// No API server has ever run from these files: they are put right before the first one does, kubeadm running or not.
     fn write_at_once(&self, found: &Manifest, plan: &mut Plan) {
-        if self.node().api_server == ApiServer::None && plan.published == PublishedState::NotYet {
+        if self.node().api_server == ApiServer::None && self.lacks_documents(plan) {
             return plan.later.push(self.edit.replacement());
         }
         plan.actions.extend(key_files(self.desired, self.node(), self.keys));
@@ -267,10 +278,15 @@ impl Follower<'_> {
         }
     }
 
+    /// Whether what is to sign needs documents that no outsider sees.
+    fn lacks_documents(&self, plan: &Plan) -> bool {
+        plan.published == PublishedState::NotYet && !self.edit.is_reverted
+    }
+
     /// What stands in the way of a restart beside the other nodes.
     fn is_held_back(&self, evidence: &Evidence, own: &Ack, reasons: &[String], plan: &mut Plan) -> bool {
         let path = self.desired.manifest.display();
-        let why = if plan.published == PublishedState::NotYet {
+        let why = if self.lacks_documents(plan) {
             format!("for the public documents, before {path} is changed")
         } else if self.node().kubeadm_runs {
             format!("for kubeadm to finish, before {path} is changed")
@@ -334,10 +350,11 @@ impl Follower<'_> {
     /// The process is as it should be: its files may have to be brought up to date for the next start.
     fn settle(&self, evidence: &Evidence, plan: &mut Plan) {
         let node = self.node();
-        let ours = self.desired.issuer.as_str();
-        if self.followed.keyring().issuers.first().is_none_or(|issuer| issuer != ours) && !self.followed.shared.leads {
+        let keyring = self.followed.keyring();
+        let wanted = rotation::issuer_to_sign(keyring, self.desired.issuer.as_str());
+        if keyring.issuers.first().is_none_or(|issuer| issuer != wanted) && !self.followed.shared.leads {
             plan.wait(
-                format!("for every kube-apiserver to accept issuer {ours}, before this one signs as it"),
+                format!("for every kube-apiserver to accept issuer {wanted}, before this one signs as it"),
                 WAITING_INTERVAL,
             );
         }

@@ -5,7 +5,7 @@
 
 use super::{Action, Desired, NodeFacts, Plan, SharedFacts, restore::joined};
 use crate::model::{
-    kubeadm::{ISSUER, KubeadmConfig, api_server_arguments, cannot_hold},
+    kubeadm::{ISSUER, JWKS_URI, KubeadmConfig, api_server_arguments, cannot_hold},
     manifest::Manifest,
     probe::{Probe, sentence},
 };
@@ -59,6 +59,10 @@ pub(super) fn assert(
     let mut wanted = api_server_arguments(issuers, desired.jwks_uri(), audiences.as_deref());
     if !signs_as_us {
         wanted.retain(|(name, _)| *name == ISSUER);
+        // The issuer of before has its own address for its keys, and not ours.
+        if stored.config.api_server_arg(JWKS_URI) == [desired.jwks_uri()] {
+            wanted.push((JWKS_URI, Vec::new()));
+        }
     }
     let is_of_cluster_api = shared.control_plane.present().is_some_and(|seen| seen.is_of_cluster_api);
     // Every node that it makes takes its flags from there; on disk irsad puts them right before the API server starts.

@@ -22,7 +22,11 @@ mod published;
 mod restore;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+pub(super) use scenarios::desired as desired_in_tests;
 mod shared;
+mod teardown;
+mod torn_down;
 mod trust_policy;
 mod webhook;
 
@@ -42,6 +46,8 @@ pub use kubeadm::StoredKubeadmConfig;
 pub use missed::PodsFacts;
 use shared::Following;
 pub use shared::followed;
+pub use teardown::{BucketContent, RolesLeft, TeardownFacts, is_in_use};
+pub use torn_down::sentences as torn_down;
 pub use trust_policy::TrustPolicyFacts;
 
 pub use webhook::{UpstreamFacts, WebhookFacts, webhooks_missing};
@@ -116,6 +122,9 @@ impl Default for Plan {
 /// What to do next: for a change that is open, then for the cluster's documents, then for this node.
 pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
     let mut plan = Plan::new();
+    if let Some(rest) = torn_down::rest(facts, now) {
+        return rest;
+    }
     plan.notices.extend(facts.node.remarks.iter().cloned());
     let change_is_open = change::plan(desired, &facts.node, now, &mut plan);
     if let Some(why) = kops::publishes_itself(desired, &facts.node) {
@@ -132,8 +141,14 @@ pub fn plan(desired: &Desired, facts: &Facts, now: Timestamp) -> Plan {
     }
     // Last: a webhook that cannot be registered keeps no key from its turn.
     webhook::plan(desired, facts, following, now, &mut plan);
-    missed::plan(facts, now, &mut plan);
-    trust_policy::plan(desired, facts, following, &mut plan);
+    let gives_credentials = teardown::gives_credentials(desired, following, now);
+    trust_policy::plan(desired, facts, following, gives_credentials, &mut plan);
+    if gives_credentials {
+        missed::plan(facts, now, &mut plan);
+    }
+    if !change_is_open {
+        teardown::plan(desired, facts, following, now, &mut plan);
+    }
     plan
 }
 

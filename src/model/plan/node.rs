@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     file::{Digest, ExpectedFile},
-    manifest::{self, APPLIED_ANNOTATION, Manifest},
+    manifest::{self, APPLIED_ANNOTATION, Manifest, Reverted},
     memory::{Change, Version1},
     probe::Probe,
 };
@@ -14,23 +14,13 @@ use crate::model::{
 use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, KeyKeeping, NodeFacts, Plan, PublishedState,
     RESTART_INTERVAL, RestartPolicy, WAITING_INTERVAL,
-    flags::{applied, reads_our_key_files, wanted_audiences, wants_the_same},
+    flags::{Wanted, applied, change, reads_our_key_files, revert, wanted_audiences, wants_the_same},
     keys::{Keys, plan_keys},
     kubeadm, restore,
 };
 
 /// Generation that the annotation names while the node works from the keys on its own disk.
 const GENERATION: u64 = 1;
-
-/// What the manifest is to say, and which keys the process is to have.
-pub(super) struct Wanted<'a> {
-    /// `--service-account-issuer`, in order.
-    pub issuers: Vec<String>,
-    /// Keys.
-    pub keys: Keys<'a>,
-    /// Generation of the keyring.
-    pub generation: u64,
-}
 
 pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut Plan) {
     let node = &facts.node;
@@ -43,7 +33,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, now: Timestamp, plan: &mut 
         }
         Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
     };
-    let wanted = Wanted { issuers: desired.issuers(found.issuers()), keys, generation: GENERATION };
+    let wanted = Wanted { issuers: desired.issuers(found.issuers()), keys, generation: GENERATION, is_reverted: false };
     match Edit::new(desired, found, digest, &wanted) {
         Ok(edit) => edit.begin(facts, now, plan),
         Err(why) => plan.needs_a_person.push(why),
@@ -81,6 +71,8 @@ pub(super) struct Edit<'a> {
     pub flags_are_right: bool,
     /// The same, whatever the issuers are.
     pub other_flags_are_right: bool,
+    /// Our issuer no longer signs with it, and no public document is needed.
+    pub is_reverted: bool,
 }
 
 impl<'a> Edit<'a> {
@@ -97,25 +89,32 @@ impl<'a> Edit<'a> {
         let keys = &wanted.keys;
         // The document of another issuer goes on naming the place that its verifiers know.
         let jwks_uri = (issuer == desired.issuer.as_str()).then(|| desired.jwks_uri());
+        let applied = applied(desired, wanted, jwks_uri.as_deref(), audiences.as_deref());
+        let reverted =
+            wanted.is_reverted.then(|| Reverted { issuers: wanted.issuers.clone(), jwks_uri: desired.jwks_uri() });
         let wanted = manifest::Desired {
-            applied: Some(applied(desired, wanted, jwks_uri.as_deref(), audiences.as_deref())),
+            applied: Some(applied.clone()),
             issuers: wanted.issuers.clone(),
             jwks_uri,
-            api_audiences: audiences,
+            api_audiences: audiences.filter(|_| reverted.is_none()),
         };
-        let edited = found.with(&wanted).map_err(|error| format!("{path}: {error}"))?;
-        let flags_are_right = found.has_flags(&wanted);
-        let other_flags = manifest::Desired { issuers: found.issuers().to_vec(), ..wanted.clone() };
+        let (text, flags_are_right, other_flags_are_right) = match &reverted {
+            Some(reverted) => revert(found, reverted, &wanted),
+            None => change(found, &wanted),
+        }
+        .map_err(|error| format!("{path}: {error}"))?;
+        let (wanted_text, is_reverted) = (text, reverted.is_some());
         Ok(Self {
             desired,
             keys,
             found,
             digest,
             issuer,
-            applied: wanted.applied.unwrap_or_default(),
-            wanted_text: edited.text().to_owned(),
+            applied,
+            wanted_text,
             flags_are_right,
-            other_flags_are_right: found.has_flags(&other_flags),
+            other_flags_are_right,
+            is_reverted,
         })
     }
 

@@ -17,7 +17,7 @@ use crate::model::{
     key::PublicKey,
     kubeadm::KubeadmConfig,
     manifest::Manifest,
-    memory::{Change, Proven, PublishedKeys, RefusedChange},
+    memory::{Change, Proven, PublishedKeys, RefusedChange, TornDown},
     pod_identity::{ContainerCredentialsToken, PodIdentity},
     probe::Probe,
     webhook::{DesiredWebhook, FailurePolicy, Mode, upstream::Upstream},
@@ -46,7 +46,7 @@ fn key(number: usize) -> PublicKey {
     PublicKey::read_all(KEYS.as_bytes()).expect("three keys")[number].clone()
 }
 
-fn desired() -> Desired {
+pub fn desired() -> Desired {
     Desired {
         issuer: OURS.parse().expect("an issuer"),
         jwks_path: "openid/v1/jwks".to_owned(),
@@ -57,6 +57,7 @@ fn desired() -> Desired {
             create: true,
             public_by_policy: true,
             policy_sid: "IrsadProd1".to_owned(),
+            owner_tag: ("irsad/cluster".to_owned(), "prod-1".to_owned()),
         }),
         provider: Some(DesiredProvider {
             audiences: vec!["sts.amazonaws.com".parse().expect("an audience")],
@@ -317,6 +318,7 @@ impl World {
                 change_watched_for: Duration::from_secs(self.watched_seconds),
                 refused: probe(self.refused.clone()),
                 proven: probe(self.proven.clone()),
+                torn_down: Probe::Absent,
                 remarks: Vec::new(),
                 last_good_manifest: probe(self.last_good.clone()),
             },
@@ -332,6 +334,7 @@ impl World {
             webhook: WebhookFacts::unasked(),
             pods: None,
             trust_policy: None,
+            teardown: None,
         }
     }
 
@@ -416,7 +419,15 @@ impl World {
             Action::ForgetProven(_) => self.proven = None,
             Action::ForgetChange => self.change = None,
             Action::RefuseChange(refused) => self.refused = Some(refused),
-            Action::TellOfMissedPods { .. } => {}
+            Action::TellOfMissedPods { .. } | Action::TagBucket { .. } => {}
+            Action::DeleteProvider { .. }
+            | Action::DeleteDocument { .. }
+            | Action::CloseBucket { .. }
+            | Action::RemoveRole { .. }
+            | Action::DeleteBucket { .. }
+            | Action::RememberTornDown(_)
+            | Action::ForgetTornDown
+            | Action::DeleteKeyring => panic!("{action} without a keyring"),
         }
     }
 

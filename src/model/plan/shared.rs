@@ -90,7 +90,10 @@ pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan
         return Following::Nothing;
     }
     let own = ack::own(facts, shared, now);
-    ack::tell(shared, own.as_ref(), now, plan);
+    // The last generation is told of by those who have written down that it is the last.
+    if !has_ended(shared) {
+        ack::tell(shared, own.as_ref(), now, plan);
+    }
     if desired.keys == KeyKeeping::Follow {
         return Following::Somebody(shared);
     }
@@ -121,6 +124,12 @@ pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan
         lead(desired, facts, followed, own, now, plan);
     }
     Following::Keyring(followed)
+}
+
+/// Whether the keyring says that nothing is left to do.
+fn has_ended(shared: &SharedFacts) -> bool {
+    let teardown = shared.keyring.present().and_then(|stored| stored.keyring.teardown.as_ref());
+    teardown.is_some_and(|teardown| teardown.ended.is_some())
 }
 
 /// The keyring that a node may follow.
@@ -293,8 +302,8 @@ fn lead(desired: &Desired, facts: &Facts, followed: Followed<'_>, own: Option<Ac
     if let Some(why) = facts.cluster.clock_differs(now) {
         return plan.notices.push(why);
     }
-    let ours = desired.issuer.as_str();
-    let is_adopting = keyring.issuers.first().is_none_or(|issuer| issuer != ours);
+    let wanted = rotation::issuer_to_sign(keyring, desired.issuer.as_str());
+    let is_adopting = keyring.issuers.first().is_none_or(|issuer| issuer != wanted);
     // An idle look goes by a list of nodes that may be old.
     let looked_closely = matches!(&facts.node.api_server, ApiServer::Seen(evidence) if evidence.started_at.is_some());
     if is_adopting && !looked_closely {

@@ -6,7 +6,7 @@ use crate::model::{
     trust_policy::{boilerplate, boilerplate_place},
 };
 
-use super::{Action, Desired, Facts, Plan, shared::Following};
+use super::{Action, Desired, Facts, Plan, shared::Following, webhook::remove};
 
 /// What is known of it. Asked for by the leader alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +17,15 @@ pub struct TrustPolicyFacts {
     pub stored: Probe<StoredObject>,
 }
 
-/// No token hangs on it, so that it stops nothing and comes last.
-pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, plan: &mut Plan) {
+/// No token hangs on it, so that it stops nothing. It is removed where roles are no longer given tokens.
+pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, is_of_use: bool, plan: &mut Plan) {
     let (Some(found), Some(provider), true) = (&facts.trust_policy, &desired.provider, following.leads()) else {
         return;
     };
+    if !is_of_use {
+        remove(&boilerplate_place(), &found.stored, plan);
+        return;
+    }
     let wanted = match boilerplate(&found.provider_arn, &desired.issuer, &provider.audiences) {
         Ok(wanted) => wanted,
         Err(error) => return plan.notices.push(format!("{} is not kept: {error}", boilerplate_place())),

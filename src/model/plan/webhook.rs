@@ -15,7 +15,9 @@ use crate::model::{
     webhook::{FailurePolicy, Mode, WebhookState, trusted},
 };
 
-use super::{Action, ApiServer, Desired, Facts, Plan, Shared, SharedFacts, WAITING_INTERVAL, shared::Following};
+use super::{
+    Action, ApiServer, Desired, Facts, Plan, Shared, SharedFacts, WAITING_INTERVAL, shared::Following, teardown,
+};
 pub use built_in::webhooks_missing;
 pub use upstream::UpstreamFacts;
 
@@ -97,10 +99,12 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, n
     if !is_ready {
         return;
     }
-    own_trouble(desired, webhook, plan);
+    let is_wanted = teardown::gives_credentials(desired, following, now);
+    let mode = if is_wanted { desired.webhook.mode } else { Mode::None };
+    own_trouble(mode, webhook, plan);
     if following.leads() {
         let look = Look { desired, webhook, shared, now };
-        match desired.webhook.mode {
+        match mode {
             Mode::BuiltIn => {
                 if look.built_in(plan) {
                     look.remove_upstream(plan);
@@ -120,6 +124,17 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, n
     called(webhook, plan);
 }
 
+/// Whether nothing of either webhook is left that is ours.
+pub(super) fn is_gone(webhook: &WebhookFacts) -> bool {
+    let is_left =
+        |found: &Probe<StoredObject>| found.present().map_or(found.unknown().is_some(), StoredObject::is_ours);
+    let upstream = webhook.upstream.as_ref().is_some_and(|found| {
+        let objects = found.objects.iter().skip(1);
+        objects.chain([&found.secret, &found.configuration]).any(is_left)
+    });
+    !upstream && !is_left(&webhook.built_in)
+}
+
 /// What the leader decides by.
 #[derive(Clone, Copy)]
 struct Look<'a> {
@@ -130,8 +145,8 @@ struct Look<'a> {
 }
 
 /// What keeps this node's kube-apiserver from its webhook.
-fn own_trouble(desired: &Desired, webhook: &WebhookFacts, plan: &mut Plan) {
-    if desired.webhook.mode != Mode::BuiltIn {
+fn own_trouble(mode: Mode, webhook: &WebhookFacts, plan: &mut Plan) {
+    if mode != Mode::BuiltIn {
         return;
     }
     if let Some(why) = &webhook.out_of_reach {
@@ -162,7 +177,7 @@ fn consequence(policy: FailurePolicy) -> &'static str {
 }
 
 /// Removes an object of ours; `false` where it could not be looked for.
-fn remove(place: &ObjectPlace, found: &Probe<StoredObject>, plan: &mut Plan) -> bool {
+pub(super) fn remove(place: &ObjectPlace, found: &Probe<StoredObject>, plan: &mut Plan) -> bool {
     match found {
         Probe::Unknown(why) => {
             plan.wait(why.clone(), WAITING_INTERVAL);

@@ -89,6 +89,7 @@ fn begin(cluster: &str, acks: &[&Ack], leaving: Vec<PublishedKey>, now: Timestam
         members: acks.iter().map(|ack| Member { node: ack.node.clone(), since: now }).collect(),
         rotate_since: None,
         rollout: None,
+        teardown: None,
     })
 }
 
@@ -113,5 +114,6 @@ pub fn found(cluster: &str, issuer: &str, key: KeyringKey) -> Keyring {
         members: Vec::new(),
         rotate_since: None,
         rollout: None,
+        teardown: None,
     }
 }

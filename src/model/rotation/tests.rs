@@ -31,6 +31,7 @@ fn keyring() -> Keyring {
         members: vec![member("n1"), member("n2")],
         rotate_since: None,
         rollout: None,
+        teardown: None,
     }
 }
 

@@ -37,6 +37,7 @@ fn keyring(keys: Vec<KeyringKey>) -> Keyring {
         members: vec![Member { node: "n1".to_owned(), since: at(0.0) }],
         rotate_since: None,
         rollout: None,
+        teardown: None,
     }
 }
 

@@ -3,9 +3,9 @@
 use irsad::model::trust_policy::{Verdict, WebIdentity, verdict};
 use serde_json::{Value, json};
 
-use super::{CONFIG, STS, Scene, s3::call, world_outside};
+use super::{CONFIG, STS, Scene, world_outside};
 use crate::{
-    cloud::ACCOUNT,
+    cloud::{ACCOUNT, client::call},
     echoer,
     irsad::{Machine, Result},
     kubernetes::{Node, free_ports},

@@ -1,17 +1,13 @@
 //! A cluster whose issuer is in S3, with everything that AWS has a part in.
 
-use std::fmt::Write;
-
 use hyper::Method;
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use super::{CONFIG, STS, Scene, world_outside};
 use crate::{
     cloud::{
         ACCOUNT,
-        client::{send, signed},
-        moto_address,
+        client::{ask, call},
     },
     irsad::{Machine, Result},
     kubernetes::Node,
@@ -21,28 +17,6 @@ use crate::{
 const BUCKET: &str = "irsad-adoption";
 const ISSUER: &str = "https://irsad-adoption.s3.eu-west-1.amazonaws.com";
 const ROLE: &str = "checkout";
-
-/// Asks moto itself, past all rules: as somebody with every permission.
-pub(super) async fn ask(service: &str, method: Method, target: &str, body: &str) -> Result<String> {
-    let address = moto_address()?;
-    // As irsad's own objects have it: that alone must not tell an edited one.
-    let media_type = if service == "s3" { "application/json" } else { "application/x-www-form-urlencoded" };
-    let headers = [signed(service), ("content-type", media_type.to_owned())];
-    let stream = TcpStream::connect(address).await?;
-    let (status, answer) = send(stream, &address.to_string(), method, target, &headers, body).await;
-    if status < 300 { Ok(answer) } else { Err(format!("{status} {answer}").into()) }
-}
-
-/// Calls a query API with its parameters.
-pub async fn call(service: &str, parameters: &[(&str, &str)]) -> Result<String> {
-    let mut form = String::new();
-    for (name, value) in parameters {
-        write!(form, "{name}=")?;
-        value.bytes().try_for_each(|byte| write!(form, "%{byte:02X}"))?;
-        form.push('&');
-    }
-    ask(service, Method::POST, "/", form.trim_end_matches('&')).await
-}
 
 #[tokio::test]
 async fn s3_cluster_end_to_end() -> Result {

@@ -5,11 +5,9 @@ use std::{collections::BTreeSet, fs};
 use hyper::Method;
 use serde_json::Value;
 
-use super::{
-    pods::{apply, pod, scene},
-    s3::ask,
-};
+use super::pods::{apply, pod, scene};
 use crate::{
+    cloud::client::ask,
     echoer,
     irsad::{Result, project, wait_until},
     kubernetes::free_ports,

@@ -1,5 +1,7 @@
 //! What AWS checks and moto does not.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -21,6 +23,15 @@ pub struct Bucket {
     pub policy: Option<String>,
     /// Content-Type and Cache-Control of the last object that was put.
     pub last_served: (Option<String>, Option<String>),
+    /// Keys that were put through the proxy: an object of before has lost its ACL then, and moto keeps it.
+    pub written: BTreeSet<String>,
+}
+
+impl Bucket {
+    /// It did not come through the proxy: made before April 2023, it heeds ACLs.
+    fn is_old(&self) -> bool {
+        self.region.is_none()
+    }
 }
 
 /// A refusal: status, code, message, and the bucket's region where that is the reason.
@@ -66,8 +77,11 @@ fn check_anonymous(shared: &Shared, asked: &Asked, bucket: &Bucket) -> Result<()
     if !reads {
         shared.state().violations.push(format!("{} of {:?} without credentials", asked.method, asked.target));
     }
-    // Whether the policy allows the object is for moto to say.
-    if reads && !bucket.restricts_public_buckets { Ok(()) } else { Err(refusal(403, "AccessDenied", "Access Denied")) }
+    let is_open = |policy: &String| lets_anyone_read(policy.as_bytes(), &asked.bucket, &asked.key);
+    let lost_its_acl = bucket.is_old() && bucket.written.contains(&asked.key);
+    let is_closed = bucket.restricts_public_buckets || (lost_its_acl && !bucket.policy.as_ref().is_some_and(is_open));
+    // Else whether the policy allows the object is for moto to say.
+    if reads && !is_closed { Ok(()) } else { Err(refusal(403, "AccessDenied", "Access Denied")) }
 }
 
 fn check_create(asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
@@ -160,9 +174,10 @@ pub fn lets_anyone_read(policy: &[u8], bucket: &str, key: &str) -> bool {
 
 /// Whether an object's own ACL opens it, as it did in buckets made before April 2023.
 pub fn acl_lets_anyone_read(shared: &Shared, asked: &Asked, acl: &[u8]) -> bool {
-    // A bucket that came through the proxy ignores ACLs, as every new one does.
-    let is_new = shared.state().buckets.get(&asked.bucket).is_some_and(|bucket| bucket.region.is_some());
-    !is_new && String::from_utf8_lossy(acl).contains("http://acs.amazonaws.com/groups/global/AllUsers")
+    let bucket = shared.state().buckets.get(&asked.bucket).cloned().unwrap_or_default();
+    bucket.is_old()
+        && !bucket.written.contains(&asked.key)
+        && String::from_utf8_lossy(acl).contains("http://acs.amazonaws.com/groups/global/AllUsers")
 }
 
 /// One text, or a list with it.
@@ -190,6 +205,7 @@ pub fn note_s3(shared: &Shared, asked: &Asked) {
         "PutObject" => {
             let header = |name| asked.header(name).map(str::to_owned);
             bucket.last_served = (header("content-type"), header("cache-control"));
+            bucket.written.insert(asked.key.clone());
         }
         "DeleteBucket" => *bucket = Bucket::default(),
         _ => (),

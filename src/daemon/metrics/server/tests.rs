@@ -34,6 +34,7 @@ impl Served {
 
     fn ask(&self, request: &str) -> Outcome<String> {
         let mut stream = StdStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -30,6 +30,7 @@ fn facts() -> Facts {
         webhook: WebhookFacts { built_in: Probe::Present(StoredObject::new(registered)), ..WebhookFacts::unasked() },
         pods: None,
         trust_policy: None,
+        teardown: None,
     }
 }
 
@@ -38,6 +39,7 @@ fn node() -> NodeFacts {
         manifest: Probe::Absent,
         signing_key: Probe::Absent,
         standby_key: Probe::Absent,
+        torn_down: Probe::Absent,
         verifying_keys: Probe::Absent,
         signing_file: None,
         verifying_file: None,

@@ -86,6 +86,18 @@ impl fmt::Display for Action {
             }
             Self::ForgetChange => f.write_str("forget a change that is no longer in the manifest"),
             Self::RefuseChange(_) => f.write_str("note that the change failed, so that it is not tried again"),
+            Self::TagBucket { bucket, tag: (key, value) } => write!(f, "write {key}={value} on bucket {bucket}, so that it is known as ours"),
+            Self::DeleteProvider { issuer } => write!(f, "delete the IAM OIDC provider of {issuer}"),
+            Self::DeleteDocument { url, .. } => write!(f, "delete {url}"),
+            Self::CloseBucket { bucket, policy: Some(_) } => write!(f, "take our statement out of the policy of bucket {bucket}"),
+            Self::CloseBucket { bucket, policy: None } => write!(f, "delete the policy of bucket {bucket}, which was ours alone"),
+            Self::RemoveRole { name, owner } => write!(f, "remove role {name} of the {owner}"),
+            Self::DeleteBucket { bucket } => write!(f, "delete bucket {bucket}, which is empty"),
+            Self::RememberTornDown(torn_down) => {
+                write!(f, "note that kube-apiserver signs as {} again and that nothing is left to do here", torn_down.issuer)
+            }
+            Self::ForgetTornDown => write!(f, "remove {}: the cluster is to have our issuer again", memory::TORN_DOWN),
+            Self::DeleteKeyring => f.write_str("delete the keyring: evidence, private halves, and the shared document last"),
             Self::TellOfMissedPods { pods, .. } => {
                 let names: Vec<String> = pods.iter().take(5).map(|pod| pod.name.to_string()).collect();
                 let more = if pods.len() > names.len() { ", …" } else { "" };

@@ -2,7 +2,9 @@
 
 mod look;
 mod missed;
+mod node;
 mod objects;
+mod teardown;
 mod trust_policy;
 mod webhook;
 mod world;
@@ -392,8 +394,7 @@ fn followers_that_do_not_ask_which_keys_are_held_wait_for_nothing_and_the_leader
 fn configuration_that_cluster_api_writes_is_left_to_it_and_that_is_said() {
     let mut fleet = Fleet::of_kubeadm(3);
     fleet.is_of_cluster_api = true;
-    let before = fleet.kubeadm_config.clone();
     fleet.settle();
-    assert_eq!((fleet.restarts(), &fleet.kubeadm_config), (vec![2; 3], &before));
+    assert_eq!((fleet.restarts(), &fleet.kubeadm_config), (vec![2; 3], &Fleet::of_kubeadm(3).kubeadm_config));
     assert!(fleet.plan(0).notices[0].contains("spec.kubeadmConfigSpec.clusterConfiguration"), "{:?}", fleet.plan(0));
 }

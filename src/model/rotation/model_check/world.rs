@@ -219,6 +219,7 @@ impl Ring {
             members: nodes(self.members).into_iter().map(|node| Member { node, since: ago(0) }).collect(),
             rotate_since: self.wants_rotation.then(|| ago(0)),
             rollout: self.rollout.map(|number| Rollout { holder: node(usize::from(number)), since: ago(0) }),
+            teardown: None,
         }
     }
 

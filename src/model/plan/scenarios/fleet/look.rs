@@ -6,6 +6,7 @@ use super::{
 };
 use crate::model::{
     keyring::{self, HighWater, Keyring},
+    role::Owner,
     rotation::{ControlPlane, ControlPlaneNode},
 };
 
@@ -49,6 +50,7 @@ impl Fleet {
                 change: probe(node.change.clone()),
                 refused: probe(node.refused.clone()),
                 proven: probe(node.proven.clone()),
+                torn_down: probe(node.torn_down.clone()),
                 remarks: Vec::new(),
                 last_good_manifest: probe(node.last_good.clone()),
             },
@@ -64,7 +66,23 @@ impl Fleet {
             webhook: self.webhook(number),
             pods: None,
             trust_policy: None,
+            teardown: Some(self.what_goes()),
         }
+    }
+
+    /// Provider and bucket, as ones that may go.
+    pub fn what_goes(&self) -> TeardownFacts {
+        let content = self.bucket.as_ref().map_or(Probe::Absent, |bucket| {
+            Probe::Present(BucketContent {
+                is_ours: self.bucket_is_ours,
+                objects: self.objects.keys().chain(&self.others_objects).cloned().collect(),
+                policy: bucket.policy.clone(),
+            })
+        });
+        let owner = Owner::list("prod-1");
+        let roles = self.roles.iter().map(|name| (name.parse().expect("a name"), owner.clone())).collect();
+        let roles = Some(Probe::Present(RolesLeft { ours: roles, others: vec!["theirs".to_owned()] }));
+        TeardownFacts { provider: Some(probe(self.provider.clone())), bucket: Some(content), roles }
     }
 
     fn shared(&self, number: usize) -> SharedFacts {

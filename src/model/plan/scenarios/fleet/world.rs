@@ -9,9 +9,9 @@ use crate::model::{
     jwks::Jwks,
     keyring::{self, Keyring},
     rotation::{self, Ack},
-    webhook::WebhookState,
 };
 
+pub use super::node::Node;
 use super::objects::Objects;
 
 /// P-256 public keys, made with `openssl ecparam -name prime256v1 -genkey` for these tests.
@@ -22,36 +22,6 @@ const RESTART: i64 = 20;
 
 fn more_keys() -> Vec<PublicKey> {
     PublicKey::read_all(MORE_KEYS.as_bytes()).expect("keys")
-}
-
-#[derive(Clone)]
-pub struct Node {
-    pub name: String,
-    pub machine: String,
-    pub manifest: Option<String>,
-    pub signing: Option<PublicKey>,
-    pub standby: Option<PublicKey>,
-    pub verifying: Vec<PublicKey>,
-    pub process: Option<Process>,
-    pub starts_at: Option<Timestamp>,
-    pub never_started: bool,
-    /// The machine is switched on.
-    pub is_on: bool,
-    /// irsad runs on it.
-    pub has_irsad: bool,
-    pub starts_with: fn(&Manifest) -> bool,
-    pub written_at: Timestamp,
-    pub change: Option<Change>,
-    pub begun_at: Timestamp,
-    pub refused: Option<RefusedChange>,
-    pub proven: Option<Proven>,
-    pub last_good: Option<String>,
-    pub applied: Option<Vec<u8>>,
-    pub restarts: usize,
-    pub leads: bool,
-    /// What its webhook server says.
-    pub webhook: Option<WebhookState>,
-    pub out_of_reach: Option<String>,
 }
 
 #[derive(Clone)]
@@ -82,6 +52,16 @@ pub struct Fleet {
     pub bucket: Option<BucketFacts>,
     pub provider: Option<ProviderFacts>,
     pub kubeadm_config: String,
+    /// There was a bucket once.
+    pub had_bucket: bool,
+    /// The bucket carries our tag.
+    pub bucket_is_ours: bool,
+    /// What others keep in the bucket.
+    pub others_objects: Vec<String>,
+    /// IAM roles that irsad made.
+    pub roles: Vec<String>,
+    /// Live tokens of ours are given up outside.
+    pub gives_up_outside: bool,
     pub tokens: Vec<Token>,
     /// What the API servers keep for the webhook.
     pub cluster: Objects,
@@ -112,6 +92,7 @@ impl Fleet {
             begun_at: now,
             refused: None,
             proven: None,
+            torn_down: None,
             last_good: None,
             applied: None,
             restarts: 0,
@@ -136,6 +117,11 @@ impl Fleet {
             bucket: None,
             provider: None,
             kubeadm_config: kubeadm_config(&[]),
+            had_bucket: false,
+            bucket_is_ours: false,
+            others_objects: Vec::new(),
+            roles: Vec::new(),
+            gives_up_outside: false,
             tokens: Vec::new(),
             cluster: Objects::default(),
         };
@@ -189,7 +175,13 @@ impl Fleet {
                 let accepts = process.verifying.iter().any(|key| key.kid().as_str() == kid);
                 assert!(accepts, "{} refuses a live token of key {kid}", node.name);
             }
-            assert!(issuer != OURS || public.contains(kid), "an outsider refuses a live token of key {kid}");
+            assert!(
+                issuer != OURS || self.gives_up_outside || public.contains(kid),
+                "an outsider refuses a live token of key {kid}"
+            );
+        }
+        if self.bucket.is_none() && self.had_bucket {
+            assert_eq!(self.provider, None, "IAM trusts a bucket name that anybody can take");
         }
         let down = self.nodes.iter().filter(|node| node.is_on && node.process.is_none() && !node.never_started).count();
         assert!(down <= 1, "{down} API servers are down at once");
@@ -311,6 +303,31 @@ impl Fleet {
             }
             Action::CreateBucket { .. } => {
                 self.bucket = Some(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
+                self.had_bucket = true;
+            }
+            Action::TagBucket { .. } => self.bucket_is_ours = true,
+            Action::CreateProvider { audiences, .. } => {
+                self.provider = Some(ProviderFacts { audiences, is_ours: true });
+            }
+            Action::DeleteProvider { .. } => {
+                assert!(self.provider.as_ref().is_some_and(|provider| provider.is_ours), "somebody else's provider");
+                self.provider = None;
+            }
+            Action::DeleteDocument { key, .. } => drop(self.objects.remove(&key)),
+            Action::CloseBucket { policy, .. } => {
+                self.bucket.as_mut().expect("a bucket").policy = probe(policy);
+            }
+            Action::RemoveRole { name, .. } => self.roles.retain(|role| *role != name.to_string()),
+            Action::DeleteBucket { .. } => {
+                let is_empty = self.objects.is_empty() && self.others_objects.is_empty();
+                assert!(is_empty && self.bucket_is_ours, "S3 deletes no bucket that holds something");
+                self.bucket = None;
+            }
+            Action::RememberTornDown(torn_down) => (node.torn_down, node.applied) = (Some(torn_down), None),
+            Action::ForgetTornDown => node.torn_down = None,
+            Action::DeleteKeyring => {
+                (self.keyring, self.kept, self.version) = (None, BTreeSet::new(), self.version + 1);
+                self.acks.clear();
             }
             Action::SetPublicAccessBlock { block, .. } => {
                 self.bucket.as_mut().expect("a bucket").public_access_block = Probe::Present(block);
@@ -345,26 +362,5 @@ impl Fleet {
             other => self.cluster.carry_out(other, now),
         }
         Ok(())
-    }
-}
-
-impl Node {
-    pub fn stop(&mut self, now: Timestamp, seconds: i64) {
-        self.process = None;
-        self.starts_at = Some(now.checked_add(SignedDuration::from_secs(seconds)).expect("a time"));
-    }
-
-    pub fn start(&mut self, now: Timestamp) {
-        self.starts_at = None;
-        let Some(text) = &self.manifest else { return };
-        let manifest = Manifest::parse(text.as_bytes()).expect("a manifest");
-        self.never_started = false;
-        self.restarts += 1;
-        self.process = (self.starts_with)(&manifest).then(|| Process {
-            started_at: now,
-            issuers: manifest.issuers().to_vec(),
-            signing: self.signing.clone().expect("a signing key"),
-            verifying: self.verifying.clone(),
-        });
     }
 }

@@ -1,0 +1,90 @@
+//! A bucket as one that was made for a cluster and may go with it: its tags, what is in it, its end.
+
+use aws_sdk_s3::types::{Tag, Tagging};
+
+use super::{AwsError, ProvideErrorMetadata, Reason, s3::S3Store};
+use crate::model::{plan::BucketContent, probe::Probe};
+
+/// So many keys tell that a bucket is not empty.
+const SOME_KEYS: i32 = 10;
+
+impl S3Store {
+    /// Looks at the bucket as one that may go. It is ours where it carries the tag `owner`.
+    pub async fn observe_content(&self, owner: &(String, String)) -> Probe<BucketContent> {
+        let is_ours = match self.has_tag(owner).await {
+            Ok(Some(is_ours)) => is_ours,
+            Ok(None) => return Probe::Absent,
+            Err(error) => return error.unknown(),
+        };
+        let (objects, policy) = tokio::join!(self.some_keys(), self.observe_policy());
+        match objects {
+            Ok(objects) => Probe::Present(BucketContent { is_ours, objects, policy }),
+            Err(error) => error.unknown(),
+        }
+    }
+
+    /// `None` where there is no such bucket.
+    async fn has_tag(&self, (key, value): &(String, String)) -> Result<Option<bool>, AwsError> {
+        let request = self.client().get_bucket_tagging().bucket(self.bucket().as_str());
+        let call = self.read("s3:GetBucketTagging", "").of_teardown();
+        match request.expected_bucket_owner(self.owner().as_str()).send().await {
+            Ok(answer) => Ok(Some(answer.tag_set().iter().any(|tag| tag.key() == key && tag.value() == value))),
+            Err(error) if error.code() == Some("NoSuchTagSet") => Ok(Some(false)),
+            Err(error) if error.code() == Some("NoSuchBucket") => Ok(None),
+            Err(error) => Err(AwsError::from_sdk(call, &error)),
+        }
+    }
+
+    /// Old versions and marks of deleted objects count: S3 deletes no bucket that has some.
+    async fn some_keys(&self) -> Result<Vec<String>, AwsError> {
+        let request = self.client().list_object_versions().bucket(self.bucket().as_str()).max_keys(SOME_KEYS);
+        let call = self.read("s3:ListBucketVersions", "").of_teardown();
+        let answer = request.expected_bucket_owner(self.owner().as_str()).send().await;
+        let answer = answer.map_err(|error| AwsError::from_sdk(call, &error))?;
+        let versions = answer.versions().iter().filter_map(|version| version.key());
+        let marks = answer.delete_markers().iter().filter_map(|mark| mark.key());
+        let mut keys: Vec<String> = versions.chain(marks).map(str::to_owned).collect();
+        keys.sort();
+        keys.dedup();
+        Ok(keys)
+    }
+
+    /// Writes a tag on the bucket, which has none yet: those that it has would go.
+    ///
+    /// # Errors
+    /// See [`Reason`]; it has the tag or not.
+    pub async fn put_tag(&self, (key, value): &(String, String)) -> Result<(), AwsError> {
+        let call = self.write("s3:PutBucketTagging", "");
+        let tag = Tag::builder().key(key).value(value).build();
+        let tags = tag.and_then(|tag| Tagging::builder().tag_set(tag).build());
+        let tags = tags.map_err(|error| AwsError::new(call.clone(), Reason::NotAws, error.to_string()))?;
+        let request = self.client().put_bucket_tagging().bucket(self.bucket().as_str()).tagging(tags);
+        let answer = request.expected_bucket_owner(self.owner().as_str()).send().await;
+        answer.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
+    }
+
+    /// Deletes the bucket policy. Success where there is none.
+    ///
+    /// # Errors
+    /// See [`Reason`]; it is there or gone.
+    pub async fn delete_policy(&self) -> Result<(), AwsError> {
+        let request = self.client().delete_bucket_policy().bucket(self.bucket().as_str());
+        let call = self.write("s3:DeleteBucketPolicy", "").of_teardown();
+        let answer = request.expected_bucket_owner(self.owner().as_str()).send().await;
+        answer.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
+    }
+
+    /// Deletes the bucket, which has to be empty. Success where there is none.
+    ///
+    /// # Errors
+    /// See [`Reason`]; it is there, or, after a lost answer, there or gone.
+    pub async fn delete_bucket(&self) -> Result<(), AwsError> {
+        let request = self.client().delete_bucket().bucket(self.bucket().as_str());
+        let call = self.write("s3:DeleteBucket", "").of_teardown();
+        match request.expected_bucket_owner(self.owner().as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("NoSuchBucket") => Ok(()),
+            Err(error) => Err(AwsError::from_sdk(call, &error)),
+        }
+    }
+}

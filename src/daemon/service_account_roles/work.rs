@@ -1,0 +1,326 @@
+//! Turns for objects: those of which something has changed at once, those with a fault later and later, all others seldom.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::{
+    sync::watch as flag,
+    time::{Instant, sleep_until},
+};
+
+use super::{Duty, follow::Watched};
+use crate::{
+    cluster::ApiServer,
+    execute::{
+        roles::list,
+        service_account_roles::{Fresh, Turned, turn},
+    },
+    model::{
+        probe::Probe,
+        report::RolesReport,
+        role::{FaultKind, LOOK_PERIOD, RoleFault, SURVEY_INTERVAL, Schedule, is_drifted, path, place_in_period},
+        service_account_role::{Known, Status, View, definition},
+    },
+};
+
+/// A role that was looked at within this time is not looked at again for a change of a service account.
+const FRESH: SignedDuration = SignedDuration::from_hours(6);
+/// Objects that are worked on at once: IAM answers an account some tens of calls a second at most.
+const AT_ONCE: usize = 4;
+/// Objects that are worked on before changes are looked at again.
+const BATCH: usize = 16;
+/// How often the definition of the objects is looked at.
+const DEFINITION_INTERVAL: Duration = Duration::from_secs(60);
+/// Pause of everything after IAM has asked for fewer calls.
+const CALM: Duration = Duration::from_secs(5);
+/// Longest such pause.
+const LONGEST_CALM: Duration = Duration::from_secs(300);
+/// So long it may take until a change of who leads is noticed.
+const TICK: Duration = Duration::from_secs(2);
+/// So many objects at once may have a fault that passes by itself until the journal is no longer told of each.
+const MOST_SAID: usize = 20;
+/// While there is much to do the report is told so often.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is remembered from turn to turn.
+pub(super) struct Work {
+    watched: Arc<Watched>,
+    reports: flag::Sender<Option<RolesReport>>,
+    schedule: Schedule<String>,
+    fresh: BTreeMap<String, Fresh>,
+    /// What is wrong, by object.
+    faults: BTreeMap<String, RoleFault>,
+    /// Objects that have had a turn.
+    seen: BTreeSet<String>,
+    /// What was last written into the status of an object, by its uid: the watch tells of it a little later.
+    told: BTreeMap<String, Status>,
+    reported_at: Option<Instant>,
+    /// It led when it was last looked.
+    led: bool,
+    /// How often it was asked to look at everything again.
+    looks: u64,
+    calm: Option<(Instant, Duration)>,
+    /// When the definition of the objects is looked at next, and what is wrong with it.
+    define_at: Instant,
+    trouble: Option<RoleFault>,
+    survey_at: Instant,
+}
+
+impl Work {
+    /// Nothing is known yet.
+    pub fn new(watched: Arc<Watched>, reports: flag::Sender<Option<RolesReport>>) -> Self {
+        let now = Instant::now();
+        Self {
+            watched,
+            reports,
+            schedule: Schedule::new(LOOK_PERIOD),
+            fresh: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            told: BTreeMap::new(),
+            reported_at: None,
+            led: false,
+            looks: 0,
+            calm: None,
+            define_at: now,
+            trouble: None,
+            survey_at: now + SURVEY_INTERVAL,
+        }
+    }
+
+    /// Works until the duty ends, or is one with another annotation.
+    pub async fn go_on(&mut self, duties: &mut flag::Receiver<Option<Duty>>, annotation: &str) {
+        loop {
+            let duty = duties.borrow_and_update().clone();
+            let Some(duty) = duty.filter(|duty| duty.hands.annotation == annotation) else { return };
+            let leads = duty.lead.leads();
+            if (leads && !self.led) || self.looks != duty.looks {
+                self.look_again();
+            }
+            (self.led, self.looks) = (leads, duty.looks);
+            let now = Timestamp::now();
+            if leads {
+                self.define(&duty).await;
+                self.survey(&duty, now).await;
+                let views = self.due(now);
+                if !views.is_empty() {
+                    self.take_turns(&duty, views, now).await;
+                    continue;
+                }
+            }
+            self.tell();
+            let until = Instant::now() + self.pause(now);
+            tokio::select! {
+                () = self.watched.changed() => {}
+                changed = duties.changed() => if changed.is_err() { return },
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Whoever led meanwhile may have changed the roles: what was seen before does not count.
+    fn look_again(&mut self) {
+        self.fresh.clear();
+        self.told.clear();
+        self.calm = None;
+        self.define_at = Instant::now();
+        let now = Timestamp::now();
+        let known = self.watched.known();
+        known.objects().for_each(|object| self.schedule.hurry(object.name.clone(), now));
+    }
+
+    /// One list of all roles: which of them are gone or not what they were.
+    async fn survey(&mut self, duty: &Duty, now: Timestamp) {
+        if Instant::now() < self.survey_at || self.is_calm() {
+            return;
+        }
+        self.survey_at = Instant::now() + SURVEY_INTERVAL;
+        let found = match list(&duty.hands.iam, &path(&duty.hands.terms.cluster)).await {
+            Ok(found) => found,
+            Err(fault) => return tracing::warn!("{fault}"),
+        };
+        let found: BTreeMap<_, _> = found.iter().map(|role| (&role.name, role)).collect();
+        let is_off = |fresh: &Fresh| found.get(&fresh.wanted.name).is_none_or(|role| is_drifted(&fresh.wanted, role));
+        let off: Vec<String> =
+            self.fresh.iter().filter(|(_, fresh)| is_off(fresh)).map(|(name, _)| name.clone()).collect();
+        for name in off {
+            self.fresh.remove(&name);
+            self.schedule.hurry(name, now);
+        }
+    }
+
+    fn is_calm(&self) -> bool {
+        self.calm.is_some_and(|(until, _)| Instant::now() < until)
+    }
+
+    /// Keeps the definition of the objects.
+    async fn define(&mut self, duty: &Duty) {
+        if Instant::now() < self.define_at {
+            return;
+        }
+        self.define_at = Instant::now() + DEFINITION_INTERVAL;
+        let trouble = define(&duty.hands.api).await.err();
+        if let Some(fault) = trouble.as_ref().filter(|_| self.trouble != trouble) {
+            tracing::warn!("{fault}");
+        }
+        self.trouble = trouble;
+    }
+
+    /// What is due now, with all that matters for it.
+    fn due(&mut self, now: Timestamp) -> Vec<View> {
+        if self.is_calm() {
+            return Vec::new();
+        }
+        let watched = Arc::clone(&self.watched);
+        let mut known = watched.known();
+        if !known.is_complete() {
+            return Vec::new();
+        }
+        self.note_changes(&mut known, now);
+        let due = self.schedule.all_due(now, BATCH);
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let claims = known.claims();
+        let mut views: Vec<View> = due.iter().filter_map(|name| known.view(name, &claims)).collect();
+        for View { object, .. } in &mut views {
+            object.status = self.told.get(&object.uid).unwrap_or(&object.status).clone();
+        }
+        views
+    }
+
+    fn note_changes(&mut self, known: &mut Known, now: Timestamp) {
+        let changed = known.take_changed();
+        if changed.is_empty() {
+            return;
+        }
+        let there: BTreeSet<&str> = known.objects().map(|object| object.name.as_str()).collect();
+        let uids: BTreeSet<&str> = known.objects().map(|object| object.uid.as_str()).collect();
+        self.told.retain(|uid, _| uids.contains(uid.as_str()));
+        for name in changed {
+            if there.contains(name.as_str()) {
+                self.schedule.hurry(name, now);
+            } else {
+                self.schedule.forget(&name);
+                self.fresh.remove(&name);
+                self.faults.remove(&name);
+                self.seen.remove(&name);
+            }
+        }
+    }
+
+    async fn take_turns(&mut self, duty: &Duty, views: Vec<View>, now: Timestamp) {
+        let may_act = || duty.lead.leads();
+        let turns = views.into_iter().map(|view| {
+            let fresh = self.fresh.remove(&view.object.name);
+            let may_act = &may_act;
+            async move {
+                let turned = turn(&duty.hands, &view, fresh, FRESH, now, may_act).await;
+                (view, turned)
+            }
+        });
+        let turns: Vec<_> = turns.collect();
+        let turned: Vec<(View, Turned)> = stream::iter(turns).buffer_unordered(AT_ONCE).collect().await;
+        let now = Timestamp::now();
+        let is_throttled = turned.iter().any(|(_, turned)| turned.fault == Some(FaultKind::Throttled));
+        turned.into_iter().for_each(|(view, turned)| self.note((&view.object.name, &view.object.uid), turned, now));
+        self.calm = is_throttled.then(|| {
+            let pause = self.calm.map_or(CALM, |(_, last)| (2 * last).min(LONGEST_CALM));
+            (Instant::now() + pause, pause)
+        });
+        if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            self.tell();
+        }
+    }
+
+    fn note(&mut self, (name, uid): (&str, &str), turned: Turned, now: Timestamp) {
+        let Turned { fresh, fault, ready, told, done } = turned;
+        for what in done {
+            tracing::info!(object = name, "ServiceAccountRole: {what}");
+        }
+        let key = name.to_owned();
+        self.seen.insert(key.clone());
+        self.told.extend(told.map(|status| (uid.to_owned(), status)));
+        if let Some(fresh) = fresh {
+            self.fresh.insert(key.clone(), fresh);
+        }
+        match fault {
+            None => self.schedule.is_well(&key, now, place_in_period(name)),
+            Some(kind) => self.schedule.has_fault(&key, kind, now),
+        }
+        match (ready, fault) {
+            (Some(ready), Some(kind)) => {
+                let fault =
+                    RoleFault { kind, reason: ready.reason.as_str(), sentence: format!("{name}: {}", ready.message) };
+                if self.faults.get(name).map(|known| known.reason) != Some(fault.reason) {
+                    // Where AWS is away, all have the same fault: the first ones say it.
+                    match kind == FaultKind::Person || self.faults.len() < MOST_SAID {
+                        true => tracing::warn!(object = name, reason = fault.reason, "ServiceAccountRole {fault}"),
+                        false => tracing::debug!(object = name, reason = fault.reason, "ServiceAccountRole {fault}"),
+                    }
+                }
+                self.faults.insert(key, fault);
+            }
+            (Some(_) | None, None) => drop(self.faults.remove(name)),
+            // It could not even be told.
+            (None, Some(_)) => {}
+        }
+    }
+
+    fn tell(&mut self) {
+        self.reported_at = Some(Instant::now());
+        let (count, is_complete) = {
+            let known = self.watched.known();
+            (known.objects().count(), known.is_complete())
+        };
+        if !is_complete && self.trouble.is_none() {
+            return;
+        }
+        let pending = count.saturating_sub(self.seen.len());
+        let ready = count.saturating_sub(pending).saturating_sub(self.faults.len());
+        let trouble = self.trouble.iter().map(|fault| ("CustomResourceDefinition".to_owned(), fault));
+        let faults = self.faults.iter().map(|(name, fault)| (name.clone(), fault));
+        let report = self.led.then(|| RolesReport::new("crd", ready, pending, trouble.chain(faults)));
+        self.reports.send_if_modified(|told| {
+            let is_new = *told != report;
+            *told = report;
+            is_new
+        });
+    }
+
+    /// Until something is due by itself, but no longer than a change of the lead may go unnoticed.
+    fn pause(&self, now: Timestamp) -> Duration {
+        let due = self.schedule.next_due().map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default());
+        let calm = self.calm.map_or(Duration::ZERO, |(until, _)| until.saturating_duration_since(Instant::now()));
+        due.unwrap_or(TICK).max(calm).clamp(Duration::from_millis(50), TICK)
+    }
+}
+
+/// Applies the definition of the objects where it is not as it should be.
+async fn define(api: &ApiServer) -> Result<(), RoleFault> {
+    let fault = |kind, reason, sentence| RoleFault { kind, reason, sentence };
+    let wanted = definition();
+    let found = api.object(wanted.place()).await;
+    let replaces = match &found {
+        Probe::Unknown(why) => return Err(fault(FaultKind::Wait, "NotReachable", why.clone())),
+        Probe::Present(stored) if !stored.is_ours() => {
+            let sentence = format!(
+                "{} was made by somebody else (left as it is), so that no role is made from objects; remove it, or set roles.mode to none",
+                wanted.place()
+            );
+            return Err(fault(FaultKind::Person, "DefinitionNotOurs", sentence));
+        }
+        Probe::Present(stored) if stored.has(&wanted) => return Ok(()),
+        Probe::Present(stored) => Some(stored.uid()),
+        Probe::Absent => None,
+    };
+    let applied = api.apply_object(&wanted, replaces).await;
+    applied.map_err(|error| fault(FaultKind::Wait, "NotReachable", error.reason()))?;
+    tracing::info!("applied {}", wanted.place());
+    Ok(())
+}

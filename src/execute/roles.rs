@@ -1,0 +1,147 @@
+//! Brings IAM roles to what they should be, and removes those of an owner: each call looks, plans and acts on one role.
+
+use crate::{
+    aws::{AwsError, Reason, iam::Iam},
+    model::{
+        probe::sentence,
+        role::{
+            self, Brought, FaultKind, FoundRole, Owner, Removed, RoleAction, RoleFault, RoleName, Seen, WantedRole,
+        },
+    },
+};
+
+/// A role that appears between look and creation is looked at once more.
+const LOOKS: usize = 2;
+
+/// Looks at the role and makes it what it should be.
+///
+/// # Errors
+/// Who can cure what stands in the way. What was done before it stays; the role permits nobody what is not wanted.
+pub async fn bring(iam: &Iam, wanted: &WantedRole) -> Result<Brought, RoleFault> {
+    let mut last = None;
+    for _ in 0..LOOKS {
+        let seen = look(iam, wanted).await?;
+        let actions = role::plan(wanted, &seen)?;
+        match carry_out(iam, &wanted.name, &actions).await {
+            Ok(()) => return Ok(brought(wanted, &seen, &actions)),
+            Err((action, error)) => {
+                let appeared = *error.reason() == Reason::Exists;
+                last = Some(fault(&wanted.name, &format!("could not {action}"), &error));
+                if !appeared {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| nothing_done(&wanted.name)))
+}
+
+/// Looks at the role, its policies where it is this owner's, and at those that it is to have and does not have yet.
+///
+/// # Errors
+/// Who can cure what stands in the way; nothing was changed.
+pub async fn look(iam: &Iam, wanted: &WantedRole) -> Result<Seen, RoleFault> {
+    let could_not = |error: AwsError| fault(&wanted.name, "could not look at it", &error);
+    let mut found = iam.role(&wanted.name).await.map_err(could_not)?;
+    if let Some(found) = &mut found {
+        if !found.is_of(&wanted.owner) {
+            return Ok(Seen { role: Some(found.clone()), ..Seen::default() });
+        }
+        iam.add_policies(found).await.map_err(could_not)?;
+    }
+    let has = |arn: &str| found.as_ref().is_some_and(|found| found.managed.contains(arn));
+    let has_boundary = |arn: &str| found.as_ref().is_some_and(|found| found.boundary.as_deref() == Some(arn));
+    let policies = wanted.managed.iter().filter(|arn| !has(arn.as_str()));
+    let boundary = wanted.boundary.iter().filter(|arn| !has_boundary(arn.as_str()));
+    let missing_policies = iam.missing_policies(policies.chain(boundary)).await.map_err(could_not)?;
+    Ok(Seen { role: found, missing_policies })
+}
+
+/// The roles below `path`, as a list of IAM has them: without tags, boundaries and policies.
+///
+/// # Errors
+/// Who can cure what stands in the way; nothing was changed.
+pub async fn list(iam: &Iam, path: &str) -> Result<Vec<FoundRole>, RoleFault> {
+    iam.roles_below(path).await.map_err(|error| {
+        let (kind, reason) = kind_of(error.reason());
+        RoleFault { kind, reason, sentence: format!("could not list the roles below {path}: {}", sentence(&error)) }
+    })
+}
+
+/// Removes the role `name` where it is one of `owner`, its policies first.
+///
+/// # Errors
+/// Who can cure what stands in the way; a role that still stands may have lost policies.
+pub async fn remove(iam: &Iam, name: &RoleName, owner: &Owner) -> Result<Removed, RoleFault> {
+    let could_not = |error: AwsError| fault(name, "could not look at it", &error);
+    let Some(mut found) = iam.role(name).await.map_err(could_not)? else { return Ok(Removed::WasGone) };
+    if !found.is_of(owner) {
+        return Ok(Removed::NotOurs);
+    }
+    match iam.add_policies(&mut found).await {
+        Ok(()) => {}
+        Err(error) if *error.reason() == Reason::Missing => return Ok(Removed::WasGone),
+        Err(error) => return Err(could_not(error)),
+    }
+    let actions = role::removal(&found, owner)?;
+    let removed = carry_out(iam, name, &actions).await;
+    removed.map_err(|(action, error)| fault(name, &format!("could not {action}"), &error))?;
+    Ok(Removed::Now)
+}
+
+/// # Errors
+/// The action that failed; those before it were carried out.
+async fn carry_out<'a>(
+    iam: &Iam,
+    name: &RoleName,
+    actions: &'a [RoleAction],
+) -> Result<(), (&'a RoleAction, AwsError)> {
+    for action in actions {
+        iam.change_role(name, action).await.map_err(|error| (action, error))?;
+    }
+    Ok(())
+}
+
+fn brought(wanted: &WantedRole, seen: &Seen, actions: &[RoleAction]) -> Brought {
+    Brought {
+        arn: wanted.arn.clone(),
+        is_new: seen.role.is_none(),
+        done: actions.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn nothing_done(name: &RoleName) -> RoleFault {
+    let sentence = format!("role {name}: others change it at the same time; it is looked at again");
+    RoleFault { kind: FaultKind::Wait, reason: "RoleChanges", sentence }
+}
+
+fn fault(name: &RoleName, what: &str, error: &AwsError) -> RoleFault {
+    let (kind, reason) = kind_of(error.reason());
+    RoleFault { kind, reason, sentence: format!("role {name}: {what}: {}", sentence(error)) }
+}
+
+/// Who can cure it, and its name among the reasons of a condition.
+fn kind_of(reason: &Reason) -> (FaultKind, &'static str) {
+    match reason {
+        Reason::Denied | Reason::DeniedOrForeign(_) | Reason::PublicPolicyBlocked => {
+            (FaultKind::Person, "AccessDenied")
+        }
+        Reason::Quota(_) => (FaultKind::Person, "LimitExceeded"),
+        Reason::MalformedPolicy => (FaultKind::Person, "PolicyRefused"),
+        Reason::NotChangeable => (FaultKind::Person, "PolicyNotAttachable"),
+        Reason::InUse => (FaultKind::Person, "RoleInUse"),
+        Reason::Missing => (FaultKind::Wait, "NotFound"),
+        Reason::Exists => (FaultKind::Wait, "RoleChanges"),
+        Reason::Busy => (FaultKind::Throttled, "Throttled"),
+        Reason::Credentials | Reason::NoCredentials | Reason::Clock => (FaultKind::Wait, "NoCredentials"),
+        Reason::Unreachable | Reason::TimedOut | Reason::NotAws | Reason::Redirected => {
+            (FaultKind::Wait, "AWSNotReached")
+        }
+        Reason::WrongRegion(_)
+        | Reason::BucketTaken(_)
+        | Reason::BucketMissing
+        | Reason::TooLarge
+        | Reason::BrokenBody
+        | Reason::Other(_) => (FaultKind::Wait, "AWSRefused"),
+    }
+}

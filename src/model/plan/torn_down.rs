@@ -1,0 +1,82 @@
+//! A node whose cluster does without our issuer again: nothing is begun anew, and the keyring goes when no node needs it.
+
+use jiff::Timestamp;
+
+use super::{Action, Facts, Plan, Shared, SharedFacts, WAITING_INTERVAL, ack};
+use crate::model::{keyring::Keyring, memory::TornDown, probe::Probe, rotation};
+
+/// What is left to do on a node that has written down that nothing is; `None` where it has not.
+pub(super) fn rest(facts: &Facts, now: Timestamp) -> Option<Plan> {
+    let torn_down = match &facts.node.torn_down {
+        Probe::Absent => return None,
+        Probe::Present(torn_down) => torn_down,
+        Probe::Unknown(why) => {
+            let mut plan = Plan::new();
+            plan.needs_a_person.push(why.clone());
+            return Some(plan);
+        }
+    };
+    let mut plan = Plan::new();
+    plan.notices.extend(sentences(torn_down, now));
+    let Shared::Seen(shared) = &facts.shared else { return Some(plan) };
+    match &shared.keyring {
+        Probe::Present(stored) if stored.keyring.teardown.is_none() => plan.actions.push(Action::ForgetTornDown),
+        Probe::Present(stored) => leave_keyring(facts, shared, &stored.keyring, now, &mut plan),
+        Probe::Absent | Probe::Unknown(_) => {}
+    }
+    Some(plan)
+}
+
+/// Tells that this node needs no keyring any more; the leader deletes it when no node does. One in S3 stays: nothing there deletes.
+fn leave_keyring(facts: &Facts, shared: &SharedFacts, keyring: &Keyring, now: Timestamp, plan: &mut Plan) {
+    let own = ack::own(facts, shared, now);
+    ack::tell(shared, own.as_ref(), now, plan);
+    if shared.bucket.is_some() {
+        return;
+    }
+    let alone = keyring.members.iter().map(|member| &member.node).eq([&shared.node]);
+    if !shared.leads && !alone {
+        return;
+    }
+    let Some(control_plane) = shared.control_plane.present() else {
+        plan.look_closer = true;
+        return;
+    };
+    let required = rotation::required(control_plane, &shared.acks);
+    let knows =
+        |node: &&String| shared.acks.iter().any(|ack| ack.node == **node && ack.generation >= keyring.generation);
+    let behind: Vec<&str> = required.iter().filter(|node| !knows(node)).map(String::as_str).collect();
+    match behind.is_empty() {
+        true if plan.actions.is_empty() => plan.actions.push(Action::DeleteKeyring),
+        true => {}
+        false => plan.wait(
+            format!(
+                "for irsad of {} to note that nothing is left to do, before the keyring is deleted",
+                behind.join(", ")
+            ),
+            WAITING_INTERVAL,
+        ),
+    }
+}
+
+/// What a torn down cluster is, for people.
+pub fn sentences(torn_down: &TornDown, now: Timestamp) -> Vec<String> {
+    let TornDown { at, issuer, accepts, accepts_until, remains, .. } = torn_down;
+    let day = |moment: &Timestamp| moment.strftime("%Y-%m-%d").to_string();
+    let mut said = vec![format!(
+        "torn down on {}: kube-apiserver signs as {issuer}, irsad does nothing more; take irsad off the nodes and out of their images",
+        day(at)
+    )];
+    said.push(match accepts_until {
+        Some(until) if *until > now => format!(
+            "kube-apiserver goes on accepting {accepts}; leave its --service-account-issuer line in the manifests and in \
+             kube-system/kubeadm-config until {}",
+            day(until)
+        ),
+        Some(_) | None => format!(
+            "no token of {accepts} lives any more: its --service-account-issuer line may leave the manifests and kube-system/kubeadm-config"
+        ),
+    });
+    said.extend(remains.iter().cloned());
+    said
+}
