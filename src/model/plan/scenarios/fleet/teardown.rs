@@ -4,11 +4,11 @@ use super::super::*;
 use super::world::{DAY, Fleet};
 use crate::model::request::{self, WantedTeardown};
 
-const WAIT: WantedTeardown = WantedTeardown { issuer: None, at_once: false, keeps_bucket: false };
+pub(super) const WAIT: WantedTeardown = WantedTeardown { issuer: None, at_once: false, keeps_bucket: false };
 
 impl Fleet {
     /// An adopted cluster with a provider of its own.
-    fn with_provider(count: usize) -> Self {
+    pub(super) fn with_provider(count: usize) -> Self {
         let mut fleet = Self::of_kubeadm(count);
         fleet.desired.provider = desired().provider;
         fleet.settle();
@@ -17,7 +17,7 @@ impl Fleet {
         fleet
     }
 
-    fn ask(&mut self, wanted: &WantedTeardown) {
+    pub(super) fn ask(&mut self, wanted: &WantedTeardown) {
         let asked = request::teardown(&self.state(), OURS, wanted, OLD, self.now).expect("a teardown");
         let bytes = self.keyring.clone().expect("a keyring");
         let version = self.version.to_string();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{world::Fleet, *};
+use super::{teardown::WAIT, world::Fleet, *};
 use crate::model::{
     cluster_object::{OWNER, OWNER_LABEL, StoredObject},
     trust_policy::{TRUST_POLICY_KEY, boilerplate_place},
@@ -74,4 +74,22 @@ fn trust_policy_that_could_not_be_looked_at_or_asked_for_is_nothing_to_do() {
         assert!(plan.is_converged(), "{plan:?}");
         assert_eq!(plan.notices, notices);
     }
+}
+
+#[test]
+fn trust_policy_of_a_cluster_that_goes_back_is_removed_where_it_is_ours() {
+    let mut fleet = Fleet::with_provider(2);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    let is_removed = |labels: Value| {
+        let body = json!({ "metadata": { "uid": "u1", "resourceVersion": "7", "labels": labels }, "data": {} });
+        let stored = Probe::Present(StoredObject::new(body));
+        let trust_policy = Some(TrustPolicyFacts { provider_arn: ARN.to_owned(), stored });
+        let plan = plan(&fleet.desired, &Facts { trust_policy, ..fleet.facts(0) }, fleet.now);
+        plan.actions.iter().any(
+            |action| matches!(action, Action::DeleteObject { place, uid, .. } if (place, uid.as_str()) == (&boilerplate_place(), "u1")),
+        )
+    };
+    assert!(is_removed(json!({ (OWNER_LABEL): OWNER })));
+    assert!(!is_removed(json!({})));
 }
