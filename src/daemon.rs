@@ -71,8 +71,8 @@ const ONCE_LIMIT: Duration = Duration::from_secs(900);
 const LOOK_LIMIT: Duration = Duration::from_secs(240);
 /// After so long the service counts as started although the first pass still waits for an answer: a boot must not wait for AWS.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// So many passes in a row may do something and follow each other without a pause: a whole first installation takes fewer.
-const BRISK_PASSES: u32 = 6;
+/// So many passes in a row may do something and follow each other without a pause: taking over a running cluster takes fewer.
+const BRISK_PASSES: u32 = 16;
 /// After a failed pass the next one follows soon, but not at once.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(15);
 
