@@ -251,8 +251,8 @@ impl fmt::Display for AwsError {
             }
             Reason::Missing => write!(
                 f,
-                "{call} found that the role or the policy does not exist ({left}); it is looked at again, if it lasts create it \
-                 or correct its name"
+                "{call} found that what it names does not exist ({left}); it is looked at again, if it lasts create it or \
+                 correct its name"
             ),
             Reason::Exists => write!(f, "{call} found one of that name already ({left}); it is looked at again"),
             Reason::InUse => write!(

@@ -567,8 +567,8 @@ fn audience_for_no_provider_fails() {
         let (iam, (_, arn)) = (Iam::new(&connect(cloud, "eu-west-1").await), issuer("none"));
         let refused: Result<(), AwsError> = iam.add_audience(&arn, &audience("a")).await;
         let sentence = format!(
-            "iam:AddClientIDToOpenIDConnectProvider on {arn} failed with NoSuchEntity (nothing written); the AWS API reference of the \
-             call explains the code, the next pass tries again"
+            "iam:AddClientIDToOpenIDConnectProvider on {arn} found that what it names does not exist (nothing written); it is looked at \
+             again, if it lasts create it or correct its name"
         );
         assert_eq!(refused.map_err(|error| error.to_string()), Err(sentence));
     });
