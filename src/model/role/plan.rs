@@ -133,7 +133,13 @@ fn changes(wanted: &WantedRole, found: &FoundRole) -> Vec<RoleAction> {
         actions.push(RoleAction::SetBoundary(boundary.clone()));
     }
     let is_trusted_alike = says_the_same(&found.trust_policy, &wanted.trust_policy);
-    let (take, give) = permissions(wanted, found);
+    let (mut take, give) = permissions(wanted, found);
+    // What is replaced permits nothing to those who are trusted from now on.
+    if !is_trusted_alike && give.iter().any(|action| matches!(action, RoleAction::PutInline(_))) {
+        take.extend(
+            found.inline.keys().filter(|name| *name == INLINE_POLICY_NAME).cloned().map(RoleAction::DeleteInline),
+        );
+    }
     let too_many = found.managed.union(&wanted.managed.iter().map(ToString::to_string).collect()).count();
     let gives_first = is_trusted_alike && too_many <= MOST_MANAGED_POLICIES;
     let (take_first, take_last) = if gives_first { (Vec::new(), take) } else { (take, Vec::new()) };

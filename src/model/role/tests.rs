@@ -138,7 +138,9 @@ fn nobody_has_permissions_in_the_middle_that_are_neither_theirs_before_nor_after
         let trusted_before = state.trust_policy.clone();
         let has_ours = |role: &FoundRole| role.managed.contains(ONE) && !state.managed.contains(ONE);
         let has_theirs = |role: &FoundRole| {
-            role.managed.iter().any(|arn| arn.ends_with("theirs")) || role.inline.contains_key("theirs")
+            let has_text =
+                |(name, text): (&String, &String)| name != INLINE_POLICY_NAME || !says_the_same(text, INLINE);
+            role.managed.iter().any(|arn| arn.ends_with("theirs")) || role.inline.iter().any(has_text)
         };
         let actions = plan(&wanted, &Seen { role: Some(state.clone()), ..Seen::default() })?;
         let mut role = Some(state.clone());
