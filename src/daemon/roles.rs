@@ -85,6 +85,16 @@ impl Roles {
         });
     }
 
+    /// Whether it is to be told which roles to keep. Where not, it forgets those that it was told: when the lead comes back, the
+    /// configuration may name others.
+    fn may_keep(&self, wants: bool, leads: bool) -> bool {
+        let may_keep = wants && leads;
+        if !may_keep {
+            self.rest();
+        }
+        may_keep
+    }
+
     /// Leaves all roles as they are.
     fn rest(&self) {
         self.order.send_if_modified(|order| {
@@ -115,17 +125,16 @@ impl Irsad {
         let leads = candidacy.leadership().leads;
         let Some(roles) = &self.roles else { return };
         self.roles_fault = None;
-        match (wants, leads) {
-            (false, _) => roles.rest(),
-            (true, false) => {}
-            (true, true) => match self.world.aws().await {
-                Ok(clients) => {
-                    let settings = &self.world.settings;
-                    let terms = settings.role_terms(clients.partition, &clients.account);
-                    roles.keep(clients.iam, terms, &settings.roles);
-                }
-                Err(why) => self.roles_fault = Some(format!("for the account of the roles: {why}")),
-            },
+        if !roles.may_keep(wants, leads) {
+            return;
+        }
+        match self.world.aws().await {
+            Ok(clients) => {
+                let settings = &self.world.settings;
+                let terms = settings.role_terms(clients.partition, &clients.account);
+                roles.keep(clients.iam, terms, &settings.roles);
+            }
+            Err(why) => self.roles_fault = Some(format!("for the account of the roles: {why}")),
         }
     }
 
@@ -264,5 +273,58 @@ fn complain(roles: &RoleList, name: &RoleName, fault: &RoleFault) {
     match fault.kind {
         FaultKind::Person => tracing::error!(role = %name, reason = fault.reason, "needs a person: {fault}"),
         FaultKind::Wait | FaultKind::Throttled => tracing::warn!(role = %name, reason = fault.reason, "{fault}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{aws, model::region::Partition};
+
+    fn settings(removal_delay: Duration) -> RolesSettings {
+        RolesSettings {
+            mode: RolesMode::List,
+            boundary: None,
+            tags: BTreeMap::new(),
+            additional_issuers: Vec::new(),
+            removal_delay,
+            list: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn roles_of_before_are_forgotten_with_the_lead_and_those_of_the_new_configuration_are_kept_after_it()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let (order, _orders) = flag::channel(Order::Rest);
+        let roles = Roles { order, report: flag::channel(None).1, task: tokio::spawn(async {}) };
+        let iam = Iam::new(&aws::connect(&"eu-west-1".parse()?, aws::Endpoints::default()).await);
+        let terms = RoleTerms {
+            partition: Partition::Commercial,
+            account: "123456789012".parse()?,
+            cluster: "prod-1".to_owned(),
+            issuers: vec!["https://oidc.example.com/a".parse()?],
+            audiences: vec!["sts.amazonaws.com".parse()?],
+            boundary: None,
+            tags: BTreeMap::new(),
+        };
+        let kept = || match &*roles.order.borrow() {
+            Order::Keep(wanted) => Some(wanted.settings.removal_delay),
+            Order::Rest | Order::End => None,
+        };
+        let (before, after) = (Duration::from_secs(1), Duration::from_secs(2));
+        for (wants, leads, configured, expected) in [
+            (true, true, before, Some(before)),
+            (true, false, after, None),
+            (true, true, after, Some(after)),
+            (false, true, after, None),
+        ] {
+            if roles.may_keep(wants, leads) {
+                roles.keep(iam.clone(), terms.clone(), &settings(configured));
+            }
+            assert_eq!(kept(), expected, "{wants} {leads}");
+        }
+        Ok(())
     }
 }
