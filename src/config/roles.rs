@@ -104,8 +104,9 @@ pub(super) fn check(section: &Section<'_>, settings: &Settings) {
     if entries.len() != settings.roles.list.len() {
         return;
     }
+    // IAM does not tell names apart by their case.
     for (entry, request) in entries.iter().zip(&settings.roles.list) {
-        if !names.insert(&request.name) {
+        if !names.insert(request.name.as_str().to_ascii_lowercase()) {
             entry.blame_all(format!("role {} stands twice; join the entries, or give one another name", request.name));
         }
         if let Err(refusal) = terms.role(request) {

@@ -90,9 +90,9 @@ fn what_iam_would_refuse_is_a_mistake_of_the_file() {
     let eleven = (0..11).map(|n| format!("P{n}")).collect::<Vec<_>>().join(", ");
     for (list, expected) in [
         (
-            "    - { serviceAccount: a, namespace: b }\n    - { serviceAccount: c, namespace: d, name: a.b.prod-1 }\n"
+            "    - { serviceAccount: a, namespace: b }\n    - { serviceAccount: c, namespace: d, name: A.b.prod-1 }\n"
                 .to_owned(),
-            "irsad.yaml: line 9: roles.list[1]: role a.b.prod-1 stands twice; join the entries, or give one another name",
+            "irsad.yaml: line 9: roles.list[1]: role A.b.prod-1 stands twice; join the entries, or give one another name",
         ),
         (
             format!("    - {{ serviceAccount: a, namespace: b, policies: [{eleven}] }}\n"),

@@ -12,7 +12,8 @@ type Age<'a> = (Timestamp, &'a str);
 /// Which object each role name and each service account belongs to.
 #[derive(Debug, Default)]
 pub struct Claims<'a> {
-    roles: HashMap<&'a str, Age<'a>>,
+    /// By the name in lower case: IAM does not tell names apart by their case.
+    roles: HashMap<String, Age<'a>>,
     accounts: HashMap<&'a AccountName, Age<'a>>,
 }
 
@@ -32,7 +33,7 @@ impl<'a> Claims<'a> {
         for object in objects {
             let Ok(spec) = &object.spec else { continue };
             let age = (object.created_at, object.name.as_str());
-            older(claims.roles.entry(&spec.role_name).or_insert(age), age);
+            older(claims.roles.entry(spec.role_name.to_ascii_lowercase()).or_insert(age), age);
             for account in &spec.service_accounts {
                 older(claims.accounts.entry(account).or_insert(age), age);
             }
@@ -46,7 +47,7 @@ impl<'a> Claims<'a> {
             |age: Option<&Age<'_>>| age.filter(|(_, name)| *name != object.name).map(|(_, name)| (*name).to_owned());
         let Ok(spec) = &object.spec else { return Claim::default() };
         Claim {
-            role_of: other(self.roles.get(spec.role_name.as_str())),
+            role_of: other(self.roles.get(&spec.role_name.to_ascii_lowercase())),
             accounts_of: spec
                 .service_accounts
                 .iter()

@@ -116,7 +116,7 @@ impl Known {
         let role = object.spec.as_ref().map(|spec| spec.role_name.as_str()).ok();
         let is_rival = |other: &&ServiceAccountRole| {
             let other_role = other.spec.as_ref().map(|spec| spec.role_name.as_str()).ok();
-            (role.is_some() && role == other_role)
+            role.zip(other_role).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
                 || other.accounts().iter().any(|account| object.accounts().contains(account))
         };
         let rivals = self.objects.values().filter(|other| other.name != object.name).filter(is_rival);
@@ -222,7 +222,7 @@ mod tests {
         let mut known = Known::default();
         known.replace_objects(vec![
             object("a", "r", &["x"], &nothing)?,
-            object("b", "r", &["y"], &nothing)?,
+            object("b", "R", &["y"], &nothing)?,
             object("c", "rc", &["x"], &nothing)?,
             object("d", "rd", &["z"], &nothing)?,
         ]);

@@ -46,8 +46,9 @@ fn of_two_objects_with_one_role_or_account_the_older_has_it() -> Outcome {
         let accounts: Vec<Value> = accounts.iter().map(|name| json!({ "namespace": "shop", "name": name })).collect();
         json!({ "roleName": role, "serviceAccounts": accounts })
     };
+    // IAM does not tell names apart by their case.
     let objects = [
-        object("young", "2026-11-21T12:00:02Z", spec("r1", &["a", "c"]))?,
+        object("young", "2026-11-21T12:00:02Z", spec("R1", &["a", "c"]))?,
         object("old", "2026-11-21T12:00:01Z", spec("r1", &["a", "b"]))?,
         object("same-second", "2026-11-21T12:00:01Z", spec("r2", &["b"]))?,
     ];
