@@ -195,8 +195,8 @@ impl Work {
     }
 
     fn note_changes(&mut self, known: &mut Known, now: Timestamp) {
-        let changed = known.take_changed();
-        if changed.is_empty() {
+        let (changed, touched) = (known.take_changed(), known.take_touched());
+        if changed.is_empty() && touched.is_empty() {
             return;
         }
         let there: BTreeSet<&str> = known.objects().map(|object| object.name.as_str()).collect();
@@ -211,6 +211,10 @@ impl Work {
                 self.faults.remove(&name);
                 self.seen.remove(&name);
             }
+        }
+        // An account that comes and goes must not wipe the back-off of an object that fails.
+        for name in touched.into_iter().filter(|name| there.contains(name.as_str())) {
+            self.schedule.bring_forward(name, now);
         }
     }
 

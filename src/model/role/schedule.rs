@@ -49,6 +49,13 @@ impl<K: Ord + Clone> Schedule<K> {
         self.put_in(key, now);
     }
 
+    /// As [`Schedule::hurry`], but its faults count on: should it fail again, the next wait is longer still.
+    pub fn bring_forward(&mut self, key: K, now: Timestamp) {
+        let faults = self.entries.get(&key).map_or(0, |entry| entry.faults);
+        self.put_in(key.clone(), now);
+        self.set(&key, now, Duration::ZERO, faults);
+    }
+
     /// Puts `key` in where it is not, due at that time.
     pub fn put_in(&mut self, key: K, due: Timestamp) {
         if !self.entries.contains_key(&key) {
@@ -112,5 +119,28 @@ impl<K: Ord + Clone> Schedule<K> {
             *entry = Entry { due, faults };
             self.queue.insert((due, key.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_brought_forward_waits_as_long_as_ever_after_its_next_fault() {
+        let waits = |again: fn(&mut Schedule<&'static str>)| {
+            let mut schedule = Schedule::new(Duration::from_secs(3600));
+            schedule.hurry("a", Timestamp::UNIX_EPOCH);
+            for _ in 0..3 {
+                schedule.has_fault(&"a", FaultKind::Wait, Timestamp::UNIX_EPOCH);
+            }
+            again(&mut schedule);
+            let is_due = schedule.next(Timestamp::UNIX_EPOCH) == Some("a");
+            schedule.has_fault(&"a", FaultKind::Wait, Timestamp::UNIX_EPOCH);
+            (is_due, schedule.next_due().map(Timestamp::as_second))
+        };
+        assert_eq!(waits(|schedule| schedule.bring_forward("a", Timestamp::UNIX_EPOCH)), (true, Some(40)));
+        assert_eq!(waits(|schedule| schedule.hurry("a", Timestamp::UNIX_EPOCH)), (true, Some(5)));
+        assert_eq!(waits(|_| ()), (false, Some(40)));
     }
 }

@@ -9,10 +9,14 @@ use super::{AccountName, Claim, Claims, SeenAccount, ServiceAccountRole};
 pub struct Known {
     objects: BTreeMap<String, ServiceAccountRole>,
     accounts: HashMap<AccountName, SeenAccount>,
+    /// How many of them each namespace has.
+    namespaces: HashMap<String, usize>,
     /// Accounts that carry the mark of an object, by its name.
     marked: BTreeMap<String, BTreeSet<AccountName>>,
     /// Objects of which something has changed.
     changed: BTreeSet<String>,
+    /// Objects of whose accounts something has changed.
+    touched: BTreeSet<String>,
     has_objects: bool,
     has_accounts: bool,
 }
@@ -78,16 +82,29 @@ impl Known {
             return;
         }
         self.touch_account(&name, Some(&account));
-        self.accounts.insert(name, account);
+        let namespace = name.namespace().to_owned();
+        if self.accounts.insert(name, account).is_none() {
+            *self.namespaces.entry(namespace).or_default() += 1;
+        }
     }
 
     /// A service account is gone.
     pub fn remove_account(&mut self, name: &AccountName) {
         self.touch_account(name, None);
-        self.accounts.remove(name);
+        if self.accounts.remove(name).is_some()
+            && let Some(count) = self.namespaces.get_mut(name.namespace())
+        {
+            *count -= 1;
+            self.namespaces.retain(|_, count| *count > 0);
+        }
     }
 
-    /// Objects of which something has changed since the last time, those that are gone included.
+    /// Objects of whose accounts something has changed since the last time; they themselves say what they said.
+    pub fn take_touched(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Objects that have changed since the last time, or may have what another let go of; those that are gone included.
     pub fn take_changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)
     }
@@ -136,14 +153,13 @@ impl Known {
         }
         let by_mark = former.into_iter().chain(mark).filter(|mark| self.objects.contains_key(mark));
         // The first account of a namespace tells that there is such a namespace now.
-        let is_new = now.is_some() && !self.accounts.contains_key(name);
-        let may_be_made =
-            |other: &AccountName| is_new && other.namespace() == name.namespace() && !self.accounts.contains_key(other);
+        let is_first = now.is_some() && !self.namespaces.contains_key(name.namespace());
+        let may_be_made = |other: &AccountName| is_first && other.namespace() == name.namespace();
         let concerns =
             |object: &&ServiceAccountRole| object.accounts().iter().any(|other| other == name || may_be_made(other));
         let named = self.objects.values().filter(concerns);
         let all: Vec<String> = named.map(|object| object.name.clone()).chain(by_mark).collect();
-        self.changed.extend(all);
+        self.touched.extend(all);
     }
 }
 
@@ -172,7 +188,9 @@ mod tests {
     }
 
     fn changed(known: &mut Known) -> String {
-        known.take_changed().into_iter().collect::<Vec<_>>().join(" ")
+        let mut all = known.take_changed();
+        all.append(&mut known.take_touched());
+        all.into_iter().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -202,17 +220,39 @@ mod tests {
         assert_eq!(changed(&mut known), "");
         known.put_account(shop("z")?, account(Some("b")));
         assert_eq!(changed(&mut known), "b");
-        // `y` may be made now, should its namespace not have been there.
-        known.put_account(shop("default")?, account(None));
-        assert_eq!(changed(&mut known), "a");
         known.put_account(shop("y")?, account(None));
-        changed(&mut known);
+        assert_eq!(known.take_touched().into_iter().collect::<Vec<_>>(), ["a"], "its faults count on");
+        assert_eq!(changed(&mut known), "");
         known.put_account(shop("other")?, account(None));
         assert_eq!(changed(&mut known), "");
         known.put_account(shop("other")?, account(Some("b")));
         assert_eq!(changed(&mut known), "b");
         known.remove_account(&shop("other")?);
         assert_eq!(changed(&mut known), "b");
+        Ok(())
+    }
+
+    #[test]
+    fn only_the_first_account_of_a_namespace_tells_that_accounts_may_be_made_there() -> Outcome {
+        let shop = |name: &str| AccountName::new("shop", name);
+        let mut known = Known::default();
+        known.put_object(object("a", "ra", &["x", "y"], &json!({}))?);
+        changed(&mut known);
+        // The second time the namespace has been away meanwhile.
+        for _ in 0..2 {
+            known.put_account(AccountName::new("jobs", "default")?, account(None));
+            assert_eq!(changed(&mut known), "");
+            known.put_account(shop("default")?, account(None));
+            assert_eq!(changed(&mut known), "a");
+            known.put_account(shop("other")?, account(None));
+            assert_eq!(changed(&mut known), "");
+            known.remove_account(&shop("default")?);
+            known.put_account(shop("default")?, account(None));
+            assert_eq!(changed(&mut known), "", "another account is still there");
+            known.remove_account(&shop("default")?);
+            known.remove_account(&shop("other")?);
+            assert_eq!(changed(&mut known), "");
+        }
         Ok(())
     }
 
