@@ -3,18 +3,19 @@
 //!
 //! Every step can be the last one: the next turn finds out anew what is left to do.
 
+mod removal;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::roles::{self, bring};
+use super::roles::bring;
 use crate::{
     aws::iam::Iam,
     cluster::{ApiServer, NoAnswer, RoleEvent, is_ending},
     model::{
-        probe::Probe,
         role::{FaultKind, Owner, RoleFault, RoleTerms, WantedRole},
         service_account_role::{
-            AccountName, AccountStep, AnnotatedAccount, Condition, DeletionPolicy, Hindrance, KIND, Ready, Reason,
-            Spec, Status, View, annotated, is_nobodys, left_out, released, steps,
+            AccountName, AccountStep, AnnotatedAccount, Condition, Hindrance, KIND, Ready, Reason, Spec, Status, View,
+            annotated, steps,
         },
     },
 };
@@ -292,65 +293,6 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes the role from an account, and deletes it where it `deletes` and nothing needs it.
-    async fn release(&self, name: &AccountName, uid: &str, deletes: bool) -> Result<(), Stop> {
-        let api = &self.hands.api;
-        if deletes && !api.is_account_used(name).await? {
-            match api.whole_account(name).await {
-                Probe::Absent => return Ok(()),
-                Probe::Unknown(why) => {
-                    return Err(Stop::Fault(Ready::new(Reason::NotReachable, &why), FaultKind::Wait));
-                }
-                Probe::Present(account) if is_nobodys(&account) => {
-                    let version = account["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-                    return Ok(api.delete_account(name, uid, version).await?);
-                }
-                Probe::Present(_) => {}
-            }
-        }
-        match api.apply_account(name, &released(name, Some(uid)), false).await {
-            // It is gone, or another one of that name is there.
-            Err(NoAnswer::NotFound { .. } | NoAnswer::Conflict { .. }) => Ok(()),
-            other => Ok(other?),
-        }
-    }
-
-    /// Undoes what a deleted object brought about, and lets it go.
-    async fn remove(&mut self) -> Result<Option<Ready>, Stop> {
-        let object = &self.view.object;
-        if !object.is_held() {
-            return Ok(None);
-        }
-        self.arn = object.status.role_arn.clone();
-        self.given = object.status.service_accounts.clone();
-        if object.deletion_policy() != DeletionPolicy::Keep {
-            let seen = |name: &AccountName| self.view.accounts.get(name).cloned();
-            for step in left_out(object, &self.view.marked, seen) {
-                if let AccountStep::Release { name, uid, deletes } = &step {
-                    self.check_lead()?;
-                    self.release(name, uid, *deletes).await?;
-                }
-            }
-            self.given = Vec::new();
-            self.remove_role().await?;
-        }
-        self.check_lead()?;
-        self.hands.api.hold_role(object, false).await?;
-        Ok(None)
-    }
-
-    async fn remove_role(&mut self) -> Result<(), Stop> {
-        let spec = self.view.object.spec.as_ref().ok();
-        let Some(name) = spec.and_then(|spec| spec.role_name.parse().ok()) else { return Ok(()) };
-        self.check_lead()?;
-        let removed = roles::remove(&self.hands.iam, &name, &self.owner()).await?;
-        if removed == crate::model::role::Removed::Now {
-            self.turned.done = vec![format!("removed role {name}")];
-            self.say("RoleRemoved", &format!("removed role {name}")).await;
-        }
-        Ok(())
-    }
-
     /// Writes what is new into the status, and says it once as an Event.
     async fn tell(&mut self, ready: Ready) -> Result<(), Stop> {
         let object = &self.view.object;
@@ -392,3 +334,6 @@ fn hindered(first: &Hindrance, rest: &[Hindrance]) -> Stop {
     let kind = if worst.is_missing() { FaultKind::Wait } else { FaultKind::Person };
     Stop::Fault(Ready::new(reason, &format!("{worst}{more}")), kind)
 }
+
+#[cfg(test)]
+mod tests;

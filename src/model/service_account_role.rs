@@ -9,7 +9,7 @@ mod definition;
 mod known;
 mod status;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -176,6 +176,15 @@ impl ServiceAccountRole {
     /// Service accounts that it names.
     pub fn accounts(&self) -> &[AccountName] {
         self.spec.as_ref().map_or(&[], |spec| &spec.service_accounts)
+    }
+
+    /// Accounts that may have their role from it: those that are known to carry its mark (`marked`), those that it names, and those
+    /// that its status names, each once.
+    pub fn may_have_given(&self, marked: &[AccountName]) -> Vec<AccountName> {
+        let told = self.status.service_accounts.iter();
+        let told = told.filter_map(|account| AccountName::new(&account.namespace, &account.name).ok());
+        let all: BTreeSet<AccountName> = marked.iter().chain(self.accounts()).cloned().chain(told).collect();
+        all.into_iter().collect()
     }
 
     /// What becomes of the role when it is deleted.

@@ -95,6 +95,20 @@ pub struct SeenAccount {
     pub is_made: bool,
 }
 
+impl SeenAccount {
+    /// Of a whole service account; `annotation` names its role.
+    pub fn of(account: &Value, annotation: &str) -> Self {
+        let metadata = &account["metadata"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Self {
+            uid: text(&metadata["uid"]).unwrap_or_default(),
+            role_arn: text(&metadata["annotations"][annotation]),
+            mark: text(&metadata["annotations"][MARK]),
+            is_made: metadata["labels"][OWNER_LABEL] == OWNER,
+        }
+    }
+}
+
 /// What is to be done with one service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountStep {

@@ -1,0 +1,96 @@
+//! Undoes what an object brought about: its service accounts lose the role, then the role goes, then the object.
+
+use std::collections::HashMap;
+
+use super::{Stop, Turn};
+use crate::{
+    cluster::NoAnswer,
+    execute::roles,
+    model::{
+        probe::Probe,
+        role::{FaultKind, Removed},
+        service_account_role::{
+            AccountName, AccountStep, DeletionPolicy, Ready, Reason, SeenAccount, is_nobodys, left_out, released,
+        },
+    },
+};
+
+impl Turn<'_> {
+    /// Undoes what a deleted object brought about, and lets it go.
+    pub(super) async fn remove(&mut self) -> Result<Option<Ready>, Stop> {
+        let object = &self.view.object;
+        if !object.is_held() {
+            return Ok(None);
+        }
+        self.arn = object.status.role_arn.clone();
+        self.given = object.status.service_accounts.clone();
+        if object.deletion_policy() != DeletionPolicy::Keep {
+            self.release_all().await?;
+            self.given = Vec::new();
+            self.remove_role().await?;
+        }
+        self.check_lead()?;
+        self.hands.api.hold_role(object, false).await?;
+        Ok(None)
+    }
+
+    /// Takes the role from every account that has it now: once the object is gone, nobody would look for them any more.
+    pub(super) async fn release_all(&self) -> Result<(), Stop> {
+        let object = &self.view.object;
+        let names = object.may_have_given(&self.view.marked);
+        let mut live = HashMap::new();
+        for name in &names {
+            match self.hands.api.whole_account(name).await {
+                Probe::Present(account) => {
+                    live.insert(name.clone(), SeenAccount::of(&account, &self.hands.annotation));
+                }
+                Probe::Absent => {}
+                Probe::Unknown(why) => return Err(not_reachable(&why)),
+            }
+        }
+        for step in left_out(object, &names, |name| live.get(name).cloned()) {
+            if let AccountStep::Release { name, uid, deletes } = &step {
+                self.check_lead()?;
+                self.release(name, uid, *deletes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the role from an account, and deletes it where it `deletes` and nothing needs it.
+    pub(super) async fn release(&self, name: &AccountName, uid: &str, deletes: bool) -> Result<(), Stop> {
+        let api = &self.hands.api;
+        if deletes && !api.is_account_used(name).await? {
+            match api.whole_account(name).await {
+                Probe::Absent => return Ok(()),
+                Probe::Unknown(why) => return Err(not_reachable(&why)),
+                Probe::Present(account) if is_nobodys(&account) => {
+                    let version = account["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+                    return Ok(api.delete_account(name, uid, version).await?);
+                }
+                Probe::Present(_) => {}
+            }
+        }
+        match api.apply_account(name, &released(name, Some(uid)), false).await {
+            // It is gone, or another one of that name is there.
+            Err(NoAnswer::NotFound { .. } | NoAnswer::Conflict { .. }) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    async fn remove_role(&mut self) -> Result<(), Stop> {
+        let spec = self.view.object.spec.as_ref().ok();
+        let Some(name) = spec.and_then(|spec| spec.role_name.parse().ok()) else { return Ok(()) };
+        self.check_lead()?;
+        let removed = roles::remove(&self.hands.iam, &name, &self.owner()).await?;
+        if removed == Removed::Now {
+            self.turned.done = vec![format!("removed role {name}")];
+            self.say("RoleRemoved", &format!("removed role {name}")).await;
+        }
+        Ok(())
+    }
+}
+
+fn not_reachable(why: &str) -> Stop {
+    Stop::Fault(Ready::new(Reason::NotReachable, why), FaultKind::Wait)
+}
