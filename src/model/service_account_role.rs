@@ -138,10 +138,16 @@ struct Metadata {
 
 impl From<Stored> for ServiceAccountRole {
     fn from(Stored { metadata, spec, status }: Stored) -> Self {
-        let not_understood =
-            |error| format!("the specification cannot be understood ({error}); write it anew, or delete the object");
+        let is_deleted = metadata.deletion_timestamp.is_some();
+        let not_understood = |error| match is_deleted {
+            false => format!("the specification cannot be understood ({error}); write it anew, or delete the object"),
+            true => format!(
+                "the specification cannot be understood ({error}), so that neither role nor service accounts are let go of; write it anew, or \
+                 remove finalizer {FINALIZER}, which leaves both as they are"
+            ),
+        };
         Self {
-            is_deleted: metadata.deletion_timestamp.is_some(),
+            is_deleted,
             resource_version: metadata.resource_version,
             finalizers: metadata.finalizers,
             name: metadata.name,

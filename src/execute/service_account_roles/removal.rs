@@ -24,6 +24,9 @@ impl Turn<'_> {
         }
         self.arn = object.status.role_arn.clone();
         self.given = object.status.service_accounts.clone();
+        if let Err(why) = &object.spec {
+            return Err(Stop::Fault(Ready::new(Reason::Invalid, why), FaultKind::Person));
+        }
         if object.deletion_policy() != DeletionPolicy::Keep {
             self.release_all().await?;
             self.given = Vec::new();

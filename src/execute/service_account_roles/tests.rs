@@ -121,3 +121,22 @@ async fn deleted_object_is_held_while_an_account_of_it_cannot_be_looked_at() -> 
     assert_eq!(scene.changes(), [format!("PATCH {OBJECT}/status")]);
     Ok(())
 }
+
+#[tokio::test]
+async fn deleted_object_that_is_not_understood_keeps_its_finalizer_and_says_the_cure() -> Outcome<()> {
+    let scene = Scene::start(|_| Reply::Text(200, "{}".to_owned())).await?;
+    let view = view(&["named"], &deleted(), &json!({ "spec": { "roleName": 7 } }))?;
+    let turned = turn(&scene.hands, &view, None, SignedDuration::from_hours(1), Timestamp::UNIX_EPOCH, &|| true).await;
+    assert_eq!(turned.fault, Some(FaultKind::Person));
+    let ready = turned.ready.ok_or("a condition")?;
+    assert_eq!(
+        (ready.reason, ready.message.as_str()),
+        (
+            Reason::Invalid,
+            "the specification cannot be understood (invalid type: integer `7`, expected a string), so that neither role nor service accounts \
+             are let go of; write it anew, or remove finalizer irsad.dev/role, which leaves both as they are",
+        )
+    );
+    assert_eq!(scene.changes(), [format!("PATCH {OBJECT}/status")]);
+    Ok(())
+}
