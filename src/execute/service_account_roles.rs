@@ -281,15 +281,13 @@ impl Turn<'_> {
                 (name, *is_made, api.apply_account(name, &body, *is_ours).await)
             }
             AccountStep::Release { name, uid, deletes } => {
-                self.release(name, uid, *deletes).await?;
-                return Ok(Ok(None));
+                return Ok(self.release(name, uid, *deletes).await?.map(|()| None));
             }
         };
         match outcome {
-            Ok(()) => Ok(Ok(Some(AnnotatedAccount::new(name, made)))),
             Err(NoAnswer::NotFound { .. }) => Ok(Err(Hindrance::NoNamespace(name.clone()))),
             Err(error) if is_ending(&error) => Ok(Err(Hindrance::NoNamespace(name.clone()))),
-            Err(error) => Err(error.into()),
+            other => Ok(written(name, other)?.map(|()| Some(AnnotatedAccount::new(name, made)))),
         }
     }
 
@@ -324,15 +322,25 @@ impl Turn<'_> {
     }
 }
 
+/// What came of writing an account. What the server refuses is of this one alone: others may be written.
+fn written(name: &AccountName, outcome: Result<(), NoAnswer>) -> Result<Result<(), Hindrance>, Stop> {
+    match outcome {
+        Ok(()) => Ok(Ok(())),
+        Err(NoAnswer::Forbidden { source, .. } | NoAnswer::Refused { source, .. }) => {
+            Ok(Err(Hindrance::Refused { name: name.clone(), said: source.to_string() }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What stands in the way of accounts: what two want alike is said before what is only missing.
 fn hindered(first: &Hindrance, rest: &[Hindrance]) -> Stop {
     let all = || std::iter::once(first).chain(rest);
     let worst = all().find(|one| !one.is_missing()).unwrap_or(first);
-    let reason = if worst.is_missing() { Reason::ServiceAccountMissing } else { Reason::ServiceAccountTaken };
     let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
     // The watch tells when an account is changed or made, but of namespaces it does not tell.
     let kind = if worst.is_missing() { FaultKind::Wait } else { FaultKind::Person };
-    Stop::Fault(Ready::new(reason, &format!("{worst}{more}")), kind)
+    Stop::Fault(Ready::new(worst.reason(), &format!("{worst}{more}")), kind)
 }
 
 #[cfg(test)]

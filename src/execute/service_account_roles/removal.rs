@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Stop, Turn};
+use super::{Stop, Turn, hindered, written};
 use crate::{
     cluster::NoAnswer,
     execute::roles,
@@ -10,7 +10,8 @@ use crate::{
         probe::Probe,
         role::{FaultKind, Removed},
         service_account_role::{
-            AccountName, AccountStep, DeletionPolicy, Ready, Reason, SeenAccount, is_nobodys, left_out, released,
+            AccountName, AccountStep, DeletionPolicy, Hindrance, Ready, Reason, SeenAccount, is_nobodys, left_out,
+            released,
         },
     },
 };
@@ -51,33 +52,42 @@ impl Turn<'_> {
                 Probe::Unknown(why) => return Err(not_reachable(&why)),
             }
         }
+        let mut hindrances = Vec::new();
         for step in left_out(object, &names, |name| live.get(name).cloned()) {
             if let AccountStep::Release { name, uid, deletes } = &step {
                 self.check_lead()?;
-                self.release(name, uid, *deletes).await?;
+                hindrances.extend(self.release(name, uid, *deletes).await?.err());
             }
         }
-        Ok(())
+        match hindrances.split_first() {
+            Some((first, rest)) => Err(hindered(first, rest)),
+            None => Ok(()),
+        }
     }
 
     /// Takes the role from an account, and deletes it where it `deletes` and nothing needs it.
-    pub(super) async fn release(&self, name: &AccountName, uid: &str, deletes: bool) -> Result<(), Stop> {
+    pub(super) async fn release(
+        &self,
+        name: &AccountName,
+        uid: &str,
+        deletes: bool,
+    ) -> Result<Result<(), Hindrance>, Stop> {
         let api = &self.hands.api;
         if deletes && !api.is_account_used(name).await? {
             match api.whole_account(name).await {
-                Probe::Absent => return Ok(()),
+                Probe::Absent => return Ok(Ok(())),
                 Probe::Unknown(why) => return Err(not_reachable(&why)),
                 Probe::Present(account) if is_nobodys(&account) => {
                     let version = account["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-                    return Ok(api.delete_account(name, uid, version).await?);
+                    return written(name, api.delete_account(name, uid, version).await);
                 }
                 Probe::Present(_) => {}
             }
         }
         match api.apply_account(name, &released(name, Some(uid)), false).await {
             // It is gone, or another one of that name is there.
-            Err(NoAnswer::NotFound { .. } | NoAnswer::Conflict { .. }) => Ok(()),
-            other => Ok(other?),
+            Err(NoAnswer::NotFound { .. } | NoAnswer::Conflict { .. }) => Ok(Ok(())),
+            other => written(name, other),
         }
     }
 

@@ -52,6 +52,27 @@ impl Scene {
     }
 }
 
+/// A role that needs no look.
+fn fresh(scene: &Scene, view: &View) -> Outcome<Fresh> {
+    let wanted = scene.turn(view).wanted().map_err(|_| "a role")?;
+    Ok(Fresh { arn: wanted.arn.clone(), wanted, at: Timestamp::UNIX_EPOCH })
+}
+
+/// One turn for an object whose role is as it should be.
+async fn turned(scene: &Scene, view: &View) -> Outcome<Turned> {
+    let (fresh, now) = (Some(fresh(scene, view)?), Timestamp::UNIX_EPOCH);
+    Ok(turn(&scene.hands, view, fresh, SignedDuration::from_hours(1), now, &|| true).await)
+}
+
+/// `status` of an object that was ready.
+fn was_ready() -> Value {
+    let since = "2026-11-21T12:00:00Z";
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "AsWanted", "message": "", "observedGeneration": 1, "lastTransitionTime": since,
+    });
+    json!({ "roleArn": "arn", "conditions": [condition] })
+}
+
 /// The object with these service accounts of namespace `shop`, as it is seen where nothing is known of accounts.
 fn view(accounts: &[&str], metadata: &Value, more: &Value) -> Outcome<View> {
     let accounts: Vec<Value> = accounts.iter().map(|name| json!({ "namespace": "shop", "name": name })).collect();
@@ -138,5 +159,26 @@ async fn deleted_object_that_is_not_understood_keeps_its_finalizer_and_says_the_
         )
     );
     assert_eq!(scene.changes(), [format!("PATCH {OBJECT}/status")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn account_that_the_server_refuses_is_told_and_the_others_are_given_the_role() -> Outcome<()> {
+    for (status, said) in [(403, "admission webhook denied the request"), (422, "metadata.annotations: Invalid value")]
+    {
+        let scene = Scene::start(move |seen| match seen.path.ends_with("/refused") {
+            true => Reply::Text(status, json!({ "message": said }).to_string()),
+            false => Reply::Text(200, "{}".to_owned()),
+        })
+        .await?;
+        let view = view(&["refused", "taken"], &json!({}), &json!({ "status": was_ready() }))?;
+        let turned = turned(&scene, &view).await?;
+        assert_eq!(turned.fault, Some(FaultKind::Person));
+        let ready = turned.ready.ok_or("a condition")?;
+        assert!(ready.reason == Reason::ServiceAccountRefused && ready.message.ends_with(said), "{ready:?}");
+        let told = turned.told.ok_or("a status")?;
+        assert_eq!(told.service_accounts, [AnnotatedAccount::new(&AccountName::new("shop", "taken")?, true)]);
+        assert_eq!(told.ready().map(|ready| ready.is_true()), Some(false));
+    }
     Ok(())
 }

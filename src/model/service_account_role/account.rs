@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::{DeletionPolicy, FIELD_MANAGER, MARK, ServiceAccountRole};
+use super::{DeletionPolicy, FIELD_MANAGER, MARK, Reason, ServiceAccountRole};
 use crate::model::cluster_object::{OWNER, OWNER_LABEL};
 
 /// Namespace and name of a service account, as Kubernetes takes them (RFC 1123 label and subdomain).
@@ -159,12 +159,28 @@ pub enum Hindrance {
     Missing(AccountName),
     /// Its namespace does not exist, or is being deleted.
     NoNamespace(AccountName),
+    /// The API server does not let it be written: an admission policy, a quota, rights.
+    Refused {
+        /// The account.
+        name: AccountName,
+        /// What the server said.
+        said: String,
+    },
 }
 
 impl Hindrance {
-    /// Whether it goes away by itself when somebody makes what is missing; otherwise two want the same thing.
+    /// Whether it goes away by itself when somebody makes what is missing; otherwise a person has to decide.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::NoNamespace(_))
+        self.reason() == Reason::ServiceAccountMissing
+    }
+
+    /// The reason of the condition.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::OfObject { .. } | Self::OtherRole { .. } => Reason::ServiceAccountTaken,
+            Self::Missing(_) | Self::NoNamespace(_) => Reason::ServiceAccountMissing,
+            Self::Refused { .. } => Reason::ServiceAccountRefused,
+        }
     }
 }
 
@@ -193,6 +209,11 @@ impl fmt::Display for Hindrance {
                 "service account {name} cannot be made, because its namespace does not exist or is being deleted; make it: kubectl create \
                  namespace {}",
                 name.namespace
+            ),
+            Self::Refused { name, said } => write!(
+                f,
+                "kube-apiserver does not let service account {name} be written (left as it is); change the admission policy or the quota that \
+                 refuses it, or take it out of the object: {said}"
             ),
         }
     }

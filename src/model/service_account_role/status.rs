@@ -25,6 +25,8 @@ pub enum Reason {
     ServiceAccountTaken,
     /// A service account or its namespace does not exist.
     ServiceAccountMissing,
+    /// The API server does not let a service account be written.
+    ServiceAccountRefused,
     /// The API server gives no usable answer at the moment.
     NotReachable,
     /// The object cannot be understood, or asks for what irsad does not do.
@@ -41,6 +43,7 @@ impl Reason {
             Self::RoleNameTaken => "RoleNameTaken",
             Self::ServiceAccountTaken => "ServiceAccountTaken",
             Self::ServiceAccountMissing => "ServiceAccountMissing",
+            Self::ServiceAccountRefused => "ServiceAccountRefused",
             Self::NotReachable => "NotReachable",
             Self::Invalid => "Invalid",
             Self::OfRole(reason) => reason,

@@ -153,6 +153,11 @@ fn hindrance_says_who_is_in_the_way_and_the_cure() -> Outcome {
              checkout",
         ),
         (
+            Hindrance::Refused { name: name.clone(), said: "denied the request".to_owned() },
+            "kube-apiserver does not let service account shop/checkout be written (left as it is); change the admission policy or the quota \
+             that refuses it, or take it out of the object: denied the request",
+        ),
+        (
             Hindrance::NoNamespace(name),
             "service account shop/checkout cannot be made, because its namespace does not exist or is being deleted; make it: kubectl create \
              namespace shop",
