@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// After so many conflicts in a row it is not by chance that somebody else changes a service account at the same time.
+const MOST_CONTESTED: u32 = 3;
+
 /// What objects are brought about with.
 #[derive(Debug, Clone)]
 pub struct Hands {
@@ -49,6 +52,8 @@ pub struct Fresh {
 /// What one turn came to.
 #[derive(Debug, Default)]
 pub struct Turned {
+    /// A service account was not written, because somebody else had changed it.
+    pub is_contested: bool,
     /// The role as last seen; `None` where that is not known to be as wanted.
     pub fresh: Option<Fresh>,
     /// Who can cure what is in the way; `None` where nothing is.
@@ -86,16 +91,19 @@ impl From<RoleFault> for Stop {
     }
 }
 
-/// One turn for one object. A role that is `fresh` is not looked at again within `period`. Nothing is begun once `may_act` says no.
+/// One turn for one object, whose last turns were [contested](Turned::is_contested) that many times in a row. A role that is `fresh` is
+/// not looked at again within `period`. Nothing is begun once `may_act` says no.
 pub async fn turn(
     hands: &Hands,
     view: &View,
+    contested: u32,
     fresh: Option<Fresh>,
     period: SignedDuration,
     now: Timestamp,
     may_act: &(dyn Fn() -> bool + Sync),
 ) -> Turned {
-    let mut turn = Turn { hands, view, now, may_act, turned: Turned::default(), arn: None, given: Vec::new() };
+    let mut turn =
+        Turn { hands, view, contested, now, may_act, turned: Turned::default(), arn: None, given: Vec::new() };
     let fresh = fresh.filter(|fresh| now.duration_since(fresh.at) < period);
     let outcome = match view.object.is_deleted {
         true => turn.remove().await,
@@ -128,6 +136,7 @@ pub async fn turn(
 struct Turn<'a> {
     hands: &'a Hands,
     view: &'a View,
+    contested: u32,
     now: Timestamp,
     may_act: &'a (dyn Fn() -> bool + Sync),
     turned: Turned,
@@ -264,7 +273,7 @@ impl Turn<'_> {
 
     /// One step; the account that has the role now.
     async fn account(
-        &self,
+        &mut self,
         step: &AccountStep,
         arn: &str,
     ) -> Result<Result<Option<AnnotatedAccount>, Hindrance>, Stop> {
@@ -285,6 +294,13 @@ impl Turn<'_> {
             }
         };
         match outcome {
+            Err(NoAnswer::Conflict { source, .. }) => {
+                self.turned.is_contested = true;
+                if self.contested + 1 < MOST_CONTESTED {
+                    return Err(Stop::Again);
+                }
+                Ok(Err(Hindrance::Contested { name: name.clone(), said: source.to_string() }))
+            }
             Err(NoAnswer::NotFound { .. }) => Ok(Err(Hindrance::NoNamespace(name.clone()))),
             Err(error) if is_ending(&error) => Ok(Err(Hindrance::NoNamespace(name.clone()))),
             other => Ok(written(name, other)?.map(|()| Some(AnnotatedAccount::new(name, made)))),

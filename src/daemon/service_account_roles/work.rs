@@ -55,6 +55,8 @@ pub(super) struct Work {
     fresh: BTreeMap<String, Fresh>,
     /// What is wrong, by object.
     faults: BTreeMap<String, RoleFault>,
+    /// How often in a row somebody else has changed a service account of an object at the same time.
+    contested: BTreeMap<String, u32>,
     /// Objects that have had a turn.
     seen: BTreeSet<String>,
     /// What was last written into the status of an object, by its uid: the watch tells of it a little later.
@@ -81,6 +83,7 @@ impl Work {
             schedule: Schedule::new(LOOK_PERIOD),
             fresh: BTreeMap::new(),
             faults: BTreeMap::new(),
+            contested: BTreeMap::new(),
             seen: BTreeSet::new(),
             told: BTreeMap::new(),
             reported_at: None,
@@ -210,6 +213,7 @@ impl Work {
                 self.fresh.remove(&name);
                 self.faults.remove(&name);
                 self.seen.remove(&name);
+                self.contested.remove(&name);
             }
         }
         // An account that comes and goes must not wipe the back-off of an object that fails.
@@ -222,9 +226,10 @@ impl Work {
         let may_act = || duty.lead.leads();
         let turns = views.into_iter().map(|view| {
             let fresh = self.fresh.remove(&view.object.name);
+            let contested = self.contested.get(&view.object.name).copied().unwrap_or_default();
             let may_act = &may_act;
             async move {
-                let turned = turn(&duty.hands, &view, fresh, FRESH, now, may_act).await;
+                let turned = turn(&duty.hands, &view, contested, fresh, FRESH, now, may_act).await;
                 (view, turned)
             }
         });
@@ -243,12 +248,16 @@ impl Work {
     }
 
     fn note(&mut self, (name, uid): (&str, &str), turned: Turned, now: Timestamp) {
-        let Turned { fresh, fault, ready, told, done } = turned;
+        let Turned { is_contested, fresh, fault, ready, told, done } = turned;
         for what in done {
             tracing::info!(object = name, "ServiceAccountRole: {what}");
         }
         let key = name.to_owned();
         self.seen.insert(key.clone());
+        match is_contested {
+            true => *self.contested.entry(key.clone()).or_default() += 1,
+            false => drop(self.contested.remove(name)),
+        }
         self.told.extend(told.map(|status| (uid.to_owned(), status)));
         if let Some(fresh) = fresh {
             self.fresh.insert(key.clone(), fresh);
@@ -271,8 +280,11 @@ impl Work {
                 self.faults.insert(key, fault);
             }
             (Some(_) | None, None) => drop(self.faults.remove(name)),
-            // It could not even be told.
-            (None, Some(_)) => {}
+            (None, Some(kind)) => {
+                let sentence =
+                    format!("{name}: it was changed at the same time, or could not be told of; it is looked at again");
+                self.faults.entry(key).or_insert(RoleFault { kind, reason: "NotTold", sentence });
+            }
         }
     }
 
@@ -327,4 +339,52 @@ async fn define(api: &ApiServer) -> Result<(), RoleFault> {
     applied.map_err(|error| fault(FaultKind::Wait, "NotReachable", error.reason()))?;
     tracing::info!("applied {}", wanted.place());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::model::service_account_role::ServiceAccountRole;
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    /// Of these objects, while this process leads.
+    fn work(names: &[&str]) -> Result<(Work, flag::Receiver<Option<RolesReport>>), serde_json::Error> {
+        let (watched, (reports, report)) = (Arc::new(Watched::default()), flag::channel(None));
+        let object = |name: &&str| {
+            serde_json::from_value::<ServiceAccountRole>(serde_json::json!({
+                "metadata": { "name": name, "uid": name, "creationTimestamp": "2026-11-21T12:00:00Z" },
+                "spec": { "roleName": name, "serviceAccounts": [] },
+            }))
+        };
+        watched.known().replace_objects(names.iter().map(object).collect::<Result<_, _>>()?);
+        watched.known().replace_accounts(HashMap::new());
+        Ok((Work { led: true, ..Work::new(watched, reports) }, report))
+    }
+
+    fn summary(work: &mut Work, report: &flag::Receiver<Option<RolesReport>>) -> Option<String> {
+        work.tell();
+        report.borrow().as_ref().map(|report| report.summary.clone())
+    }
+
+    #[test]
+    fn turn_that_comes_to_nothing_does_not_count_as_ready() -> Outcome {
+        let (mut work, report) = work(&["a"])?;
+        let again = || Turned { is_contested: true, fault: Some(FaultKind::Wait), ..Turned::default() };
+        for contested in 1..=2 {
+            work.note(("a", "a"), again(), Timestamp::UNIX_EPOCH);
+            assert_eq!(work.contested.get("a"), Some(&contested));
+        }
+        assert_eq!(
+            summary(&mut work, &report).as_deref(),
+            Some(
+                "0 ready, 1 waiting: a: it was changed at the same time, or could not be told of; it is looked at again"
+            )
+        );
+        work.note(("a", "a"), Turned::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!((summary(&mut work, &report).as_deref(), work.contested.len()), (Some("1 ready"), 0));
+        Ok(())
+    }
 }

@@ -42,7 +42,7 @@ impl Scene {
 
     fn turn<'a>(&'a self, view: &'a View) -> Turn<'a> {
         let (now, turned) = (Timestamp::UNIX_EPOCH, Turned::default());
-        Turn { hands: &self.hands, view, now, may_act: &|| true, turned, arn: None, given: Vec::new() }
+        Turn { hands: &self.hands, view, contested: 0, now, may_act: &|| true, turned, arn: None, given: Vec::new() }
     }
 
     /// Method and path of each request that changes something, in order, Events left out.
@@ -59,9 +59,9 @@ fn fresh(scene: &Scene, view: &View) -> Outcome<Fresh> {
 }
 
 /// One turn for an object whose role is as it should be.
-async fn turned(scene: &Scene, view: &View) -> Outcome<Turned> {
+async fn turned(scene: &Scene, view: &View, contested: u32) -> Outcome<Turned> {
     let (fresh, now) = (Some(fresh(scene, view)?), Timestamp::UNIX_EPOCH);
-    Ok(turn(&scene.hands, view, fresh, SignedDuration::from_hours(1), now, &|| true).await)
+    Ok(turn(&scene.hands, view, contested, fresh, SignedDuration::from_hours(1), now, &|| true).await)
 }
 
 /// `status` of an object that was ready.
@@ -136,7 +136,8 @@ async fn accounts_of_a_deleted_object_lose_its_role_also_where_the_watch_has_not
 async fn deleted_object_is_held_while_an_account_of_it_cannot_be_looked_at() -> Outcome<()> {
     let scene = Scene::start(|seen| Reply::Text(if seen.method == "GET" { 500 } else { 200 }, "{}".to_owned())).await?;
     let view = view(&["named"], &deleted(), &json!({}))?;
-    let turned = turn(&scene.hands, &view, None, SignedDuration::from_hours(1), Timestamp::UNIX_EPOCH, &|| true).await;
+    let turned =
+        turn(&scene.hands, &view, 0, None, SignedDuration::from_hours(1), Timestamp::UNIX_EPOCH, &|| true).await;
     assert_eq!(turned.fault, Some(FaultKind::Wait));
     assert_eq!(turned.ready.map(|ready| ready.reason), Some(Reason::NotReachable));
     assert_eq!(scene.changes(), [format!("PATCH {OBJECT}/status")]);
@@ -147,7 +148,8 @@ async fn deleted_object_is_held_while_an_account_of_it_cannot_be_looked_at() -> 
 async fn deleted_object_that_is_not_understood_keeps_its_finalizer_and_says_the_cure() -> Outcome<()> {
     let scene = Scene::start(|_| Reply::Text(200, "{}".to_owned())).await?;
     let view = view(&["named"], &deleted(), &json!({ "spec": { "roleName": 7 } }))?;
-    let turned = turn(&scene.hands, &view, None, SignedDuration::from_hours(1), Timestamp::UNIX_EPOCH, &|| true).await;
+    let turned =
+        turn(&scene.hands, &view, 0, None, SignedDuration::from_hours(1), Timestamp::UNIX_EPOCH, &|| true).await;
     assert_eq!(turned.fault, Some(FaultKind::Person));
     let ready = turned.ready.ok_or("a condition")?;
     assert_eq!(
@@ -172,7 +174,7 @@ async fn account_that_the_server_refuses_is_told_and_the_others_are_given_the_ro
         })
         .await?;
         let view = view(&["refused", "taken"], &json!({}), &json!({ "status": was_ready() }))?;
-        let turned = turned(&scene, &view).await?;
+        let turned = turned(&scene, &view, 0).await?;
         assert_eq!(turned.fault, Some(FaultKind::Person));
         let ready = turned.ready.ok_or("a condition")?;
         assert!(ready.reason == Reason::ServiceAccountRefused && ready.message.ends_with(said), "{ready:?}");
@@ -180,5 +182,27 @@ async fn account_that_the_server_refuses_is_told_and_the_others_are_given_the_ro
         assert_eq!(told.service_accounts, [AnnotatedAccount::new(&AccountName::new("shop", "taken")?, true)]);
         assert_eq!(told.ready().map(|ready| ready.is_true()), Some(false));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn account_that_somebody_else_keeps_is_told_after_the_third_conflict_in_a_row() -> Outcome<()> {
+    let said = "Apply failed with 1 conflict: conflict with \"kubectl-annotate\"";
+    let scene = Scene::start(move |seen| match seen.path.ends_with("/kept") {
+        true => Reply::Text(409, json!({ "message": said }).to_string()),
+        false => Reply::Text(200, "{}".to_owned()),
+    })
+    .await?;
+    let view = view(&["kept", "other"], &json!({}), &json!({ "status": was_ready() }))?;
+    for contested in [0, 1] {
+        let turned = turned(&scene, &view, contested).await?;
+        assert_eq!((turned.is_contested, turned.fault), (true, Some(FaultKind::Wait)));
+        assert!(turned.ready.is_none() && turned.told.is_none(), "{contested}");
+    }
+    let turned = turned(&scene, &view, 2).await?;
+    assert_eq!((turned.is_contested, turned.fault), (true, Some(FaultKind::Person)));
+    let ready = turned.ready.ok_or("a condition")?;
+    assert!(ready.reason == Reason::ServiceAccountTaken && ready.message.ends_with(said), "{ready:?}");
+    assert_eq!(turned.told.map(|told| told.service_accounts.len()), Some(1), "the other account has the role");
     Ok(())
 }

@@ -159,6 +159,13 @@ pub enum Hindrance {
     Missing(AccountName),
     /// Its namespace does not exist, or is being deleted.
     NoNamespace(AccountName),
+    /// Somebody else keeps what irsad would write into it (Kubernetes "Server-Side Apply", conflicts).
+    Contested {
+        /// The account.
+        name: AccountName,
+        /// What the server said.
+        said: String,
+    },
     /// The API server does not let it be written: an admission policy, a quota, rights.
     Refused {
         /// The account.
@@ -177,7 +184,7 @@ impl Hindrance {
     /// The reason of the condition.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::OfObject { .. } | Self::OtherRole { .. } => Reason::ServiceAccountTaken,
+            Self::OfObject { .. } | Self::OtherRole { .. } | Self::Contested { .. } => Reason::ServiceAccountTaken,
             Self::Missing(_) | Self::NoNamespace(_) => Reason::ServiceAccountMissing,
             Self::Refused { .. } => Reason::ServiceAccountRefused,
         }
@@ -209,6 +216,11 @@ impl fmt::Display for Hindrance {
                 "service account {name} cannot be made, because its namespace does not exist or is being deleted; make it: kubectl create \
                  namespace {}",
                 name.namespace
+            ),
+            Self::Contested { name, said } => write!(
+                f,
+                "service account {name} cannot be given its role, because somebody else keeps the annotation (left as it is); take it from \
+                 them, or the account out of the object: {said}"
             ),
             Self::Refused { name, said } => write!(
                 f,

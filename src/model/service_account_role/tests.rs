@@ -153,6 +153,11 @@ fn hindrance_says_who_is_in_the_way_and_the_cure() -> Outcome {
              checkout",
         ),
         (
+            Hindrance::Contested { name: name.clone(), said: "1 conflict".to_owned() },
+            "service account shop/checkout cannot be given its role, because somebody else keeps the annotation (left as it is); take it from \
+             them, or the account out of the object: 1 conflict",
+        ),
+        (
             Hindrance::Refused { name: name.clone(), said: "denied the request".to_owned() },
             "kube-apiserver does not let service account shop/checkout be written (left as it is); change the admission policy or the quota \
              that refuses it, or take it out of the object: denied the request",
