@@ -23,7 +23,9 @@ use crate::{
     model::{
         probe::Probe,
         report::RolesReport,
-        role::{FaultKind, LOOK_PERIOD, RoleFault, SURVEY_INTERVAL, Schedule, is_drifted, path, place_in_period},
+        role::{
+            FaultKind, FoundRole, LOOK_PERIOD, RoleFault, SURVEY_INTERVAL, Schedule, is_drifted, path, place_in_period,
+        },
         service_account_role::{Known, Status, View, definition},
     },
 };
@@ -71,6 +73,8 @@ pub(super) struct Work {
     define_at: Instant,
     trouble: Option<RoleFault>,
     survey_at: Instant,
+    /// Why the last list of all roles failed.
+    survey_fault: Option<RoleFault>,
 }
 
 impl Work {
@@ -93,6 +97,7 @@ impl Work {
             define_at: now,
             trouble: None,
             survey_at: now + SURVEY_INTERVAL,
+            survey_fault: None,
         }
     }
 
@@ -143,10 +148,23 @@ impl Work {
             return;
         }
         self.survey_at = Instant::now() + SURVEY_INTERVAL;
-        let found = match list(&duty.hands.iam, &path(&duty.hands.terms.cluster)).await {
+        let found = list(&duty.hands.iam, &path(&duty.hands.terms.cluster)).await;
+        self.surveyed(found, now);
+    }
+
+    fn surveyed(&mut self, found: Result<Vec<FoundRole>, RoleFault>, now: Timestamp) {
+        let found = match found {
             Ok(found) => found,
-            Err(fault) => return tracing::warn!("{fault}"),
+            Err(fault) => {
+                tracing::warn!("{fault}");
+                if fault.kind == FaultKind::Throttled {
+                    self.slow_down();
+                }
+                self.survey_fault = Some(fault);
+                return;
+            }
         };
+        self.survey_fault = None;
         let found: BTreeMap<_, _> = found.iter().map(|role| (&role.name, role)).collect();
         let is_off = |fresh: &Fresh| found.get(&fresh.wanted.name).is_none_or(|role| is_drifted(&fresh.wanted, role));
         let off: Vec<String> =
@@ -155,6 +173,12 @@ impl Work {
             self.fresh.remove(&name);
             self.schedule.hurry(name, now);
         }
+    }
+
+    /// IAM counts the calls of the whole account: one that was too many stops all others for a while, each time for longer.
+    fn slow_down(&mut self) {
+        let pause = self.calm.map_or(CALM, |(_, last)| (2 * last).min(LONGEST_CALM));
+        self.calm = Some((Instant::now() + pause, pause));
     }
 
     fn is_calm(&self) -> bool {
@@ -238,10 +262,10 @@ impl Work {
         let now = Timestamp::now();
         let is_throttled = turned.iter().any(|(_, turned)| turned.fault == Some(FaultKind::Throttled));
         turned.into_iter().for_each(|(view, turned)| self.note((&view.object.name, &view.object.uid), turned, now));
-        self.calm = is_throttled.then(|| {
-            let pause = self.calm.map_or(CALM, |(_, last)| (2 * last).min(LONGEST_CALM));
-            (Instant::now() + pause, pause)
-        });
+        match is_throttled {
+            true => self.slow_down(),
+            false => self.calm = None,
+        }
         if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
             self.tell();
         }
@@ -300,8 +324,9 @@ impl Work {
         let pending = count.saturating_sub(self.seen.len());
         let ready = count.saturating_sub(pending).saturating_sub(self.faults.len());
         let trouble = self.trouble.iter().map(|fault| ("CustomResourceDefinition".to_owned(), fault));
+        let survey = self.survey_fault.iter().map(|fault| ("list of roles".to_owned(), fault));
         let faults = self.faults.iter().map(|(name, fault)| (name.clone(), fault));
-        let report = self.led.then(|| RolesReport::new("crd", ready, pending, trouble.chain(faults)));
+        let report = self.led.then(|| RolesReport::new("crd", ready, pending, trouble.chain(survey).chain(faults)));
         self.reports.send_if_modified(|told| {
             let is_new = *told != report;
             *told = report;
@@ -385,6 +410,23 @@ mod tests {
         );
         work.note(("a", "a"), Turned::default(), Timestamp::UNIX_EPOCH);
         assert_eq!((summary(&mut work, &report).as_deref(), work.contested.len()), (Some("1 ready"), 0));
+        Ok(())
+    }
+
+    #[test]
+    fn list_of_roles_that_fails_is_told_and_slows_down_where_iam_asks_for_it() -> Outcome {
+        let now = Timestamp::UNIX_EPOCH;
+        for (kind, is_calm, expected) in [
+            (FaultKind::Wait, false, "0 ready, 1 waiting: no list"),
+            (FaultKind::Throttled, true, "0 ready, 1 waiting: no list"),
+            (FaultKind::Person, false, "0 ready, 1 needs a person: no list"),
+        ] {
+            let (mut work, report) = work(&[])?;
+            work.surveyed(Err(RoleFault { kind, reason: "x", sentence: "no list".to_owned() }), now);
+            assert_eq!((summary(&mut work, &report).as_deref(), work.is_calm()), (Some(expected), is_calm));
+            work.surveyed(Ok(Vec::new()), now);
+            assert_eq!(summary(&mut work, &report).as_deref(), Some("0 ready"));
+        }
         Ok(())
     }
 }
