@@ -2,6 +2,8 @@
 //!
 //! The provider goes first and is seen to be gone before the bucket may: whoever took its name would speak for this cluster.
 
+mod evidence;
+
 use jiff::Timestamp;
 
 use super::{
@@ -91,7 +93,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, n
         Stage::Rolling | Stage::Waiting(_) => {}
         Stage::Removing if following.leads() => removal.remove(plan),
         Stage::Removing => {
-            if matches!(desired.store, Location::File(_)) {
+            if matches!(desired.store, Location::File(_)) && !removal.is_held_back(plan) {
                 removal.documents(plan);
             }
             plan.wait(format!("for the leader to remove what is left of {}", desired.issuer), WAITING_INTERVAL);
@@ -128,6 +130,9 @@ struct Removal<'a> {
 impl Removal<'_> {
     /// Webhook, provider, documents, bucket; each is planned again until it is seen to be gone.
     fn remove(&self, plan: &mut Plan) {
+        if self.is_held_back(plan) {
+            return;
+        }
         let Some(found) = &self.facts.teardown else {
             plan.look_closer = true;
             return plan.wait("for a closer look at what is to be removed", WAITING_INTERVAL);

@@ -63,10 +63,11 @@ pub(super) fn next(keyring: &Keyring, teardown: &Teardown, seen: Seen<'_>, polic
     }
 }
 
-/// From when on nothing is signed as ours. A member that does so again begins the wait anew, until something has been removed.
+/// From when on nothing is signed as ours. A member that does so again begins the wait anew, and brings back what has been
+/// removed: tokens of ours are minted. Who asked not to wait for them does not wait for these.
 fn note_signed(keyring: &Keyring, seen: Seen<'_>, policy: &Policy, now: Timestamp) -> Option<Keyring> {
     let teardown = keyring.teardown.as_ref()?;
-    if teardown.stage(policy, now) == Stage::Removing {
+    if teardown.at_once && teardown.stage(policy, now) == Stage::Removing {
         return None;
     }
     let signs = |ack: &Ack| ack.issuers.first() == Some(&teardown.issuer);

@@ -251,6 +251,9 @@ fn keyring_stays_until_every_node_has_written_down_that_it_is_done() {
     fleet.ask(&WAIT);
     fleet.settle();
     fleet.pass_time(2 * DAY);
+    for number in 0..3 {
+        fleet.pass(number, 1);
+    }
     for _ in 0..20 {
         fleet.pass(0, usize::MAX);
         fleet.pass_time(5);
@@ -261,4 +264,47 @@ fn keyring_stays_until_every_node_has_written_down_that_it_is_done() {
     assert!(waits.contains(&expected.to_owned()), "{waits:?}");
     fleet.settle();
     fleet.assert_torn_down();
+}
+
+#[test]
+fn nothing_is_removed_while_a_member_has_not_just_proven_that_it_signs_as_before() {
+    let mut fleet = Fleet::with_provider(3);
+    let adopted = fleet.nodes[2].manifest.clone();
+    fleet.ask(&WAIT);
+    fleet.settle();
+    fleet.pass_time(2 * DAY);
+    let acts = |fleet: &Fleet| -> Vec<&'static str> {
+        let plan = fleet.plan(0);
+        plan.actions.iter().map(Action::name).filter(|name| name.starts_with("delete")).collect()
+    };
+    let wait = |nodes: &str| {
+        format!("for kube-apiserver of {nodes} to prove that it signs as {OLD}, before more is removed")
+    };
+    fleet.pass(1, usize::MAX);
+    // The third is silent.
+    assert_eq!((acts(&fleet), fleet.plan(0).waiting_for), (vec![], vec![wait("n3")]));
+    // A person has put the manifest of before back, after the last token had its time.
+    fleet.nodes[2].manifest = adopted;
+    let now = fleet.now;
+    fleet.nodes[2].stop(now, 1);
+    fleet.pass_time(60);
+    let (ack, _) = fleet.acks.get_mut("n3").expect("evidence");
+    (ack.at, ack.issuers) = (fleet.now, vec![OURS.to_owned(), OLD.to_owned()]);
+    assert_eq!((acts(&fleet), fleet.plan(0).waiting_for), (vec![], vec![wait("n3")]));
+    fleet.outlive();
+    fleet.assert_torn_down();
+}
+
+#[test]
+fn nodes_that_are_not_known_keep_what_is_to_be_removed() {
+    let mut fleet = Fleet::with_provider(1);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    fleet.pass_time(2 * DAY);
+    let mut facts = fleet.facts(0);
+    let Shared::Seen(shared) = &mut facts.shared else { panic!("nothing is shared") };
+    shared.control_plane = Probe::Unknown("no answer".to_owned());
+    let plan = plan(&fleet.desired, &facts, fleet.now);
+    assert!(plan.actions.iter().all(|action| !action.name().starts_with("delete")), "{:?}", plan.actions);
+    assert!(plan.waiting_for.contains(&"for a closer look at the control plane".to_owned()), "{:?}", plan.waiting_for);
 }
