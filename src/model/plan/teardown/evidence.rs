@@ -13,6 +13,10 @@ impl Removal<'_> {
         if self.teardown.at_once {
             return false;
         }
+        if let Some(why) = self.facts.cluster.clock_differs(self.now) {
+            plan.wait(format!("for this machine's clock, before more is removed: {why}"), WAITING_INTERVAL);
+            return true;
+        }
         let Some(behind) = self.behind() else {
             plan.look_closer = true;
             plan.wait("for a closer look at the control plane", WAITING_INTERVAL);

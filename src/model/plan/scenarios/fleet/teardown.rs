@@ -308,3 +308,19 @@ fn nodes_that_are_not_known_keep_what_is_to_be_removed() {
     assert!(plan.actions.iter().all(|action| !action.name().starts_with("delete")), "{:?}", plan.actions);
     assert!(plan.waiting_for.contains(&"for a closer look at the control plane".to_owned()), "{:?}", plan.waiting_for);
 }
+
+#[test]
+fn clock_that_is_ahead_removes_nothing() {
+    let mut fleet = Fleet::with_provider(1);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    fleet.pass_time(2 * DAY);
+    let mut facts = fleet.facts(0);
+    let Some(Probe::Present(public)) = &mut facts.cluster.public_jwks else { panic!("no public document") };
+    public.date = fleet.now.checked_sub(SignedDuration::from_hours(48)).ok();
+    let plan = plan(&fleet.desired, &facts, fleet.now);
+    assert!(plan.actions.iter().all(|action| !action.name().starts_with("delete")), "{:?}", plan.actions);
+    let expected = "for this machine's clock, before more is removed: this machine's clock differs by 172800 s from the one of the issuer's \
+                    server: no key is retired or put to use; set the clock (chronyc tracking)";
+    assert!(plan.waiting_for.contains(&expected.to_owned()), "{:?}", plan.waiting_for);
+}
