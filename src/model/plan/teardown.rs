@@ -16,6 +16,7 @@ use crate::model::{
     keyring::{Ended, Keyring, Teardown},
     location::Location,
     memory::{TornDown, Version1},
+    migrate::place,
     probe::Probe,
     role::{Owner, RoleName},
     rotation::{Stage, acceptable_until},
@@ -249,6 +250,16 @@ impl Removal<'_> {
                 "an IAM OIDC provider may trust it, and whoever took its name could speak for this cluster".to_owned(),
             );
         }
+        if let Some(issuer) = self.others_issuer_in(wanted) {
+            return Some(format!("issuer {issuer} lies in it, and who took its name could speak for that one"));
+        }
+        if !wanted.public_by_policy {
+            return Some(
+                "issuer.access is external, and what stands in front of it would serve what the next owner of its name puts there; take \
+                 that away, then the bucket"
+                    .to_owned(),
+            );
+        }
         if self.teardown.keeps_bucket {
             return Some("irsad teardown --keep-bucket".to_owned());
         }
@@ -263,6 +274,16 @@ impl Removal<'_> {
             objects.push("…");
         }
         (!objects.is_empty()).then(|| format!("it holds what is not irsad's: {}", objects.join(", ")))
+    }
+
+    /// An issuer of this cluster that is not ours, and whose documents have their address in the bucket.
+    fn others_issuer_in(&self, wanted: &DesiredBucket) -> Option<&str> {
+        let issuers = [&self.teardown.issuer].into_iter().chain(&self.followed.keyring().issuers);
+        let mut others = issuers.map(String::as_str).filter(|issuer| *issuer != self.desired.issuer.as_str());
+        others.find(|issuer| {
+            let place = issuer.parse().ok().and_then(|issuer| place(&issuer));
+            place.is_some_and(|place| matches!(place.store, Location::S3 { bucket, .. } if bucket == wanted.name))
+        })
     }
 
     /// Takes our statement out of the policy of a bucket that stays; whether it is out.

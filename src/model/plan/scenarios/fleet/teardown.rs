@@ -324,3 +324,34 @@ fn clock_that_is_ahead_removes_nothing() {
                     server: no key is retired or put to use; set the clock (chronyc tracking)";
     assert!(plan.waiting_for.contains(&expected.to_owned()), "{:?}", plan.waiting_for);
 }
+
+#[test]
+fn bucket_stays_while_something_else_points_at_it() {
+    type Case = (fn(&mut Fleet), &'static str);
+    let cases: [Case; 2] = [
+        (
+            |fleet| {
+                let issuer = Some("https://s3.eu-west-1.amazonaws.com/prod-1-oidc/before".to_owned());
+                fleet.ask(&WantedTeardown { issuer, ..WAIT });
+            },
+            "bucket prod-1-oidc stays: issuer https://s3.eu-west-1.amazonaws.com/prod-1-oidc/before lies in it, and who took its name could \
+             speak for that one",
+        ),
+        (
+            |fleet| {
+                fleet.desired.bucket.as_mut().expect("a bucket").public_by_policy = false;
+                fleet.ask(&WAIT);
+            },
+            "bucket prod-1-oidc stays: issuer.access is external, and what stands in front of it would serve what the next owner of its \
+             name puts there; take that away, then the bucket",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut fleet = Fleet::with_provider(2);
+        change(&mut fleet);
+        fleet.outlive();
+        assert!(fleet.bucket.is_some() && fleet.objects.is_empty(), "{expected}");
+        let remains = fleet.nodes[1].torn_down.as_ref().expect("torn down").remains.clone();
+        assert!(remains.contains(&expected.to_owned()), "{remains:?}");
+    }
+}
