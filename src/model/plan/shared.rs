@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     jwks::Jwks,
+    key::PublicKey,
     keyring::{KeyState, Keyring, KeyringKey, hash},
     memory::{self, PublishedKey},
     probe::Probe,
@@ -254,13 +255,14 @@ fn found(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp,
             at: now,
         }),
         Probe::Present(key) => {
+            let Some(others) = others_of_before(&facts.node, key, now, plan) else { return };
+            let Some(mut leaving) = present_or_wait(&left_by_others(facts, now), plan).cloned() else { return };
             let made = KeyringKey::adopted(key.kid().as_str(), &key.to_pem(), KeyState::Signing, now);
             plan.actions.push(Action::KeepPrivateKey { path: desired.signing_key.clone(), kid: key.kid().to_string() });
             let mut keyring = rotation::found(&shared.cluster, desired.issuer.as_str(), made);
-            if let Some(standby) = facts.node.standby_key.present() {
-                let (kid, pem) = (standby.kid().as_str(), standby.to_pem());
-                keyring.keys.push(KeyringKey::adopted(kid, &pem, KeyState::Draining, now));
-            }
+            keyring.keys.extend(others);
+            leaving.retain(|left| left.jwk.kid().is_none_or(|kid| keyring.key(kid).is_none()));
+            keyring.leaving = leaving;
             keep_standby(&facts.node, &mut keyring, plan);
             plan.actions.push(Action::WriteKeyring {
                 keyring: Box::new(keyring),
@@ -269,6 +271,25 @@ fn found(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp,
             });
         }
     }
+}
+
+/// Keys that this node accepts beside the one that signs: that of `irsad prepare`, and those of a control plane that was here before.
+fn others_of_before(node: &NodeFacts, signing: &PublicKey, now: Timestamp, plan: &mut Plan) -> Option<Vec<KeyringKey>> {
+    let accepted = match &node.verifying_keys {
+        Probe::Present(keys) => keys.as_slice(),
+        Probe::Absent => &[],
+        Probe::Unknown(why) => {
+            plan.needs_a_person.push(why.clone());
+            return None;
+        }
+    };
+    let mut others: Vec<KeyringKey> = Vec::new();
+    for key in node.standby_key.present().into_iter().chain(accepted).filter(|key| key.kid() != signing.kid()) {
+        if others.iter().all(|known| known.kid != key.kid().as_str()) {
+            others.push(KeyringKey::adopted(key.kid().as_str(), &key.to_pem(), KeyState::Draining, now));
+        }
+    }
+    Some(others)
 }
 
 /// Keys that stand in the published JWKS and that no node has: tokens of theirs may live.
