@@ -27,6 +27,7 @@ pub const STATE_FILES: [&str; 2] = [SPECIFICATION, KEYSET];
 pub struct KopsState {
     name: String,
     issuer: String,
+    other_issuers: Vec<String>,
     jwks_uri: Option<String>,
     api_audiences: Vec<String>,
     roles: Vec<String>,
@@ -58,6 +59,7 @@ struct Specification {
 #[serde(rename_all = "camelCase", default)]
 struct ApiServerSpecification {
     service_account_issuer: Option<String>,
+    additional_service_account_issuers: Vec<String>,
     #[serde(rename = "serviceAccountJWKSURI")]
     service_account_jwks_uri: Option<String>,
     api_audiences: Vec<String>,
@@ -130,6 +132,7 @@ impl KopsState {
         Ok(Self {
             name: cluster.metadata.name,
             issuer,
+            other_issuers: api_server.additional_service_account_issuers,
             jwks_uri: api_server.service_account_jwks_uri,
             api_audiences: api_server.api_audiences,
             roles: roles.iter().map(|role| format!("{}/{}", role.namespace, role.name)).collect(),
@@ -203,6 +206,21 @@ impl KopsState {
         if self.distrusted > 0 {
             migration.find(format!("{} keys that kops distrusts are left behind", self.distrusted));
         }
+    }
+
+    /// Tokens of issuers that kops' API servers accept beside the one that signs have to be accepted by the new ones too.
+    pub(super) fn keep_issuers(&self, migration: &mut Migration) {
+        if self.other_issuers.is_empty() {
+            return;
+        }
+        let all = std::iter::once(&self.issuer).chain(&self.other_issuers);
+        let lines: String = all.map(|issuer| format!("\n- name: service-account-issuer\n  value: {issuer}")).collect();
+        migration.refuse(format!(
+            "kops' API servers also accept tokens of {} (nothing changed), which new ones would refuse; put these lines into \
+             apiServer.extraArgs of the kubeadm configuration, then take additionalServiceAccountIssuers out of the copy of \
+             {SPECIFICATION}:{lines}",
+            self.other_issuers.join(", ")
+        ));
     }
 
     pub(super) fn advise(&self, migration: &mut Migration) {

@@ -195,6 +195,7 @@ fn origin(wish: &Wish, target: &Target, found: &Found<'_>, migration: &mut Migra
         }
         Own::Kops(state, key_files) => {
             state.write_keys(&found.files.usual, key_files, migration);
+            state.keep_issuers(migration);
             state.advise(migration);
         }
     }

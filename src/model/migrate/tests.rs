@@ -585,6 +585,26 @@ fn control_plane_after_kops_gets_its_keys_issuer_and_audiences() -> Outcome {
 }
 
 #[test]
+fn issuers_that_kops_accepts_beside_the_one_that_signs_are_kept_by_the_kubeadm_configuration() -> Outcome {
+    let issuer = "https://kops-discovery.s3.eu-west-1.amazonaws.com/minimal.example.com";
+    let specification = String::from_utf8(fixture(KOPS, "cluster-completed.spec"))?.replace(
+        "    securePort: 443\n",
+        "    securePort: 443\n    additionalServiceAccountIssuers:\n    - https://before.example.com\n",
+    );
+    let mut scene = Scene::after_kops()?;
+    let state = KopsState::read(specification.as_bytes(), &fixture(KOPS, KEYSET))?;
+    scene.kops = Some((state, [Probe::Absent, Probe::Absent]));
+    let expected = format!(
+        "kops' API servers also accept tokens of https://before.example.com (nothing changed), which new ones would refuse; put these lines \
+         into apiServer.extraArgs of the kubeadm configuration, then take additionalServiceAccountIssuers out of the copy of \
+         cluster-completed.spec:\n- name: service-account-issuer\n  value: {issuer}\n- name: service-account-issuer\n  \
+         value: https://before.example.com"
+    );
+    assert_eq!(scene.migration().refusals, [expected]);
+    Ok(())
+}
+
+#[test]
 fn private_key_is_never_shown() -> Outcome {
     let scene = Scene::after_kops()?;
     let migration = scene.migration();
