@@ -107,7 +107,7 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::RemoveRole { name, owner } => teardown::remove_role(world, name, owner).await,
         Action::RememberTornDown(torn_down) => teardown::remember_torn_down(root, torn_down),
         Action::ForgetTornDown => forget(root, memory::TORN_DOWN),
-        Action::DeleteKeyring => teardown::delete_keyring(world).await,
+        Action::DeleteKeyring { version } => teardown::delete_keyring(world, version).await,
         Action::TellOfMissedPods { pods, node, at } => pods::tell_of_missed(world, pods, node, *at).await,
     }
 }

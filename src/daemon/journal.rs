@@ -34,7 +34,7 @@ pub(super) fn announce(action: &Action) {
         | Action::CloseBucket { .. }
         | Action::RemoveRole { .. }
         | Action::DeleteBucket { .. }
-        | Action::DeleteKeyring
+        | Action::DeleteKeyring { .. }
         | Action::RememberTornDown(_)
         | Action::ConfirmChange => tracing::info!(action = action.name(), "{action}"),
         Action::RememberPublishedKeys(_)

@@ -52,9 +52,15 @@ pub(super) fn remember_torn_down(root: &Root, torn_down: &TornDown) -> anyhow::R
     Ok(())
 }
 
-/// The shared document last: it says that the rest is to go.
-pub(super) async fn delete_keyring(world: &mut World) -> anyhow::Result<()> {
+/// The shared document last: it says that the rest is to go. One that is not there any more has taken the rest with it, and one of another
+/// `version` may be another cluster's beginning.
+pub(super) async fn delete_keyring(world: &mut World, version: &str) -> anyhow::Result<()> {
     let place = super::keyring::place(world).await?;
+    let found = place.store.get(&place.key(STATE)).await?;
+    anyhow::ensure!(
+        found.is_none_or(|found| found.version.0 == version),
+        "the keyring has changed since it was looked at (nothing deleted)"
+    );
     for folder in [ACKS.to_owned(), format!("{}/", private_keys::FOLDER)] {
         for key in place.store.list(&place.key(&folder)).await? {
             place.store.delete(&key).await?;

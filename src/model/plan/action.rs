@@ -301,7 +301,10 @@ pub enum Action {
     /// Forget that: the cluster is to have our issuer again.
     ForgetTornDown,
     /// Delete the keyring from its store: evidence and private halves, then the shared document.
-    DeleteKeyring,
+    DeleteKeyring {
+        /// Version of the shared document that says that nothing is left to do.
+        version: String,
+    },
     /// Write an Event on each pod that runs without the credentials that it should have.
     TellOfMissedPods {
         /// The pods.
@@ -371,7 +374,7 @@ impl Action {
             Self::DeleteBucket { .. } => "delete-bucket",
             Self::RememberTornDown(_) => "remember-torn-down",
             Self::ForgetTornDown => "forget-torn-down",
-            Self::DeleteKeyring => "delete-keyring",
+            Self::DeleteKeyring { .. } => "delete-keyring",
         }
     }
 }

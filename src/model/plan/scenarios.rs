@@ -427,7 +427,7 @@ impl World {
             | Action::DeleteBucket { .. }
             | Action::RememberTornDown(_)
             | Action::ForgetTornDown
-            | Action::DeleteKeyring => panic!("{action} without a keyring"),
+            | Action::DeleteKeyring { .. } => panic!("{action} without a keyring"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Action, Facts, Plan, Shared, SharedFacts, WAITING_INTERVAL, ack};
+use super::{Action, Facts, Plan, Shared, SharedFacts, StoredKeyring, WAITING_INTERVAL, ack};
 use crate::model::{keyring::Keyring, memory::TornDown, probe::Probe, rotation};
 
 /// What is left to do on a node that has written down that nothing is; `None` where it has not.
@@ -20,15 +20,21 @@ pub(super) fn rest(facts: &Facts, now: Timestamp) -> Option<Plan> {
     plan.notices.extend(sentences(torn_down, now));
     let Shared::Seen(shared) = &facts.shared else { return Some(plan) };
     match &shared.keyring {
-        Probe::Present(stored) if stored.keyring.teardown.is_none() => plan.actions.push(Action::ForgetTornDown),
-        Probe::Present(stored) => leave_keyring(facts, shared, &stored.keyring, now, &mut plan),
+        Probe::Present(stored) if has_ended(&stored.keyring) => leave_keyring(facts, shared, stored, now, &mut plan),
+        // What this node has written down is about another keyring, or about a teardown that was taken back.
+        Probe::Present(_) => plan.actions.push(Action::ForgetTornDown),
         Probe::Absent | Probe::Unknown(_) => {}
     }
     Some(plan)
 }
 
+fn has_ended(keyring: &Keyring) -> bool {
+    keyring.teardown.as_ref().is_some_and(|teardown| teardown.ended.is_some())
+}
+
 /// Tells that this node needs no keyring any more; the leader deletes it when no node does. One in S3 stays: nothing there deletes.
-fn leave_keyring(facts: &Facts, shared: &SharedFacts, keyring: &Keyring, now: Timestamp, plan: &mut Plan) {
+fn leave_keyring(facts: &Facts, shared: &SharedFacts, stored: &StoredKeyring, now: Timestamp, plan: &mut Plan) {
+    let keyring = &stored.keyring;
     let own = ack::own(facts, shared, now);
     ack::tell(shared, own.as_ref(), now, plan);
     if shared.bucket.is_some() {
@@ -47,7 +53,7 @@ fn leave_keyring(facts: &Facts, shared: &SharedFacts, keyring: &Keyring, now: Ti
         |node: &&String| shared.acks.iter().any(|ack| ack.node == **node && ack.generation >= keyring.generation);
     let behind: Vec<&str> = required.iter().filter(|node| !knows(node)).map(String::as_str).collect();
     match behind.is_empty() {
-        true if plan.actions.is_empty() => plan.actions.push(Action::DeleteKeyring),
+        true if plan.actions.is_empty() => plan.actions.push(Action::DeleteKeyring { version: stored.version.clone() }),
         true => {}
         false => plan.wait(
             format!(

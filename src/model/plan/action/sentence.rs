@@ -97,7 +97,7 @@ impl fmt::Display for Action {
                 write!(f, "note that kube-apiserver signs as {} again and that nothing is left to do here", torn_down.issuer)
             }
             Self::ForgetTornDown => write!(f, "remove {}: the cluster is to have our issuer again", memory::TORN_DOWN),
-            Self::DeleteKeyring => f.write_str("delete the keyring: evidence, private halves, and the shared document last"),
+            Self::DeleteKeyring { .. } => f.write_str("delete the keyring: evidence, private halves, and the shared document last"),
             Self::TellOfMissedPods { pods, .. } => {
                 let names: Vec<String> = pods.iter().take(5).map(|pod| pod.name.to_string()).collect();
                 let more = if pods.len() > names.len() { ", …" } else { "" };

@@ -355,3 +355,20 @@ fn bucket_stays_while_something_else_points_at_it() {
         assert!(remains.contains(&expected.to_owned()), "{remains:?}");
     }
 }
+
+#[test]
+fn node_that_remembers_an_earlier_teardown_deletes_no_keyring_that_is_in_use() {
+    let mut fleet = Fleet::with_provider(1);
+    fleet.ask(&WAIT);
+    fleet.outlive();
+    let torn_down = fleet.nodes[0].torn_down.clone().expect("torn down");
+    let mut fleet = Fleet::with_provider(1);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    fleet.nodes[0].torn_down = Some(torn_down);
+    assert_eq!(fleet.plan(0).actions, [Action::ForgetTornDown]);
+    fleet.settle();
+    assert!(fleet.keyring.is_some() && fleet.provider.is_some());
+    fleet.outlive();
+    fleet.assert_torn_down();
+}

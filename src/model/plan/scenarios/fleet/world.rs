@@ -325,7 +325,10 @@ impl Fleet {
             }
             Action::RememberTornDown(torn_down) => (node.torn_down, node.applied) = (Some(torn_down), None),
             Action::ForgetTornDown => node.torn_down = None,
-            Action::DeleteKeyring => {
+            Action::DeleteKeyring { version } => {
+                if version != self.version.to_string() {
+                    return Err(Conflict);
+                }
                 (self.keyring, self.kept, self.version) = (None, BTreeSet::new(), self.version + 1);
                 self.acks.clear();
             }
