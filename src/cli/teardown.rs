@@ -91,14 +91,14 @@ impl Teardown {
         let (default, now) = (default_issuer(&facts), Timestamp::now());
         let ours = irsad.desired().issuer.to_string();
         let wanted = self.wanted(&stored.keyring)?;
-        let asked = request::teardown(&stored.keyring, &ours, &wanted, &default, now)?;
+        let asked = request::teardown(&stored.keyring, &ours, &wanted, default.as_deref(), now)?;
         let is_new = stored.keyring.teardown.is_none();
         if (is_new || asked != stored.keyring || self.dry_run)
             && let Some(code) = self.tell_and_ask(global, &mut irsad, &facts, &asked, shared).await?
         {
             return Ok(code);
         }
-        irsad.change_keyring(|keyring, now| Ok(request::teardown(keyring, &ours, &wanted, &default, now)?)).await?;
+        irsad.change_keyring(|keyring, now| Ok(request::teardown(keyring, &ours, &wanted, default.as_deref(), now)?)).await?;
         if self.no_wait {
             return finish(global, State::AskedFor, &["asked for; irsad status says how far it is".to_owned()]);
         }
@@ -188,9 +188,14 @@ fn readable(facts: &Facts) -> anyhow::Result<(&StoredKeyring, &SharedFacts)> {
     })
 }
 
-fn default_issuer(facts: &Facts) -> String {
-    let config = facts.node.kubeadm_config.present().map(|stored| &stored.config);
-    request::default_issuer(config.map_or("cluster.local", |config| config.dns_domain()))
+/// kubeadm's issuer; `None` where its configuration could not be read.
+fn default_issuer(facts: &Facts) -> Option<String> {
+    let domain = match &facts.node.kubeadm_config {
+        Probe::Present(stored) => stored.config.dns_domain(),
+        Probe::Absent => "cluster.local",
+        Probe::Unknown(_) => return None,
+    };
+    Some(request::default_issuer(domain))
 }
 
 /// The exit code where this node has written down that nothing is left to do, and nothing but the leader's last step is.

@@ -54,6 +54,12 @@ pub enum RequestError {
     /// That is no way back.
     #[error("{0} is the issuer that irsad brought (nothing changed); name the one that is to sign in its place")]
     OwnIssuer(String),
+    /// Nothing says what kubeadm has.
+    #[error(
+        "no issuer was there before irsad's, and kubeadm's cannot be told: ConfigMap kube-system/kubeadm-config could not be read (nothing \
+         changed); name the one that is to sign: --issuer URL"
+    )]
+    NoIssuer,
     /// A key must leave first.
     #[error(
         "key {0} is being revoked (nothing changed); wait until every kube-apiserver refuses it: irsad status says how far it is"

@@ -128,7 +128,8 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, n
 pub(super) fn is_gone(webhook: &WebhookFacts) -> bool {
     let is_left =
         |found: &Probe<StoredObject>| found.present().map_or(found.unknown().is_some(), StoredObject::is_ours);
-    let upstream = webhook.upstream.as_ref().is_some_and(|found| {
+    // What was not asked for is nothing that is gone.
+    let upstream = webhook.upstream.as_ref().is_none_or(|found| {
         let objects = found.objects.iter().skip(1);
         objects.chain([&found.secret, &found.configuration]).any(is_left)
     });

@@ -28,16 +28,16 @@ pub fn default_issuer(dns_domain: &str) -> String {
     format!("https://kubernetes.default.svc.{dns_domain}")
 }
 
-/// The keyring in which the cluster goes back to another issuer than `ours`; `default` where none was there before. Asking again changes
-/// what may still be changed: not to wait, and to keep the bucket.
+/// The keyring in which the cluster goes back to another issuer than `ours`; `default` (kubeadm's, `None` where that is not
+/// known) where none was there before. Asking again changes what may still be changed: not to wait, and to keep the bucket.
 ///
 /// # Errors
-/// A key is being revoked, the issuer is ours, or another one was asked for before.
+/// A key is being revoked, the issuer is ours or not known, or another one was asked for before.
 pub fn teardown(
     keyring: &Keyring,
     ours: &str,
     wanted: &WantedTeardown,
-    default: &str,
+    default: Option<&str>,
     now: Timestamp,
 ) -> Result<Keyring, RequestError> {
     if let Some(asked) = &keyring.teardown {
@@ -48,7 +48,8 @@ pub fn teardown(
         return Err(RequestError::Revoking(key.kid.clone()));
     }
     let before = keyring.issuers.iter().find(|issuer| *issuer != ours);
-    let issuer = wanted.issuer.as_ref().or(before).map_or(default, String::as_str).to_owned();
+    let issuer = wanted.issuer.as_ref().or(before).map(String::as_str).or(default);
+    let issuer = issuer.ok_or(RequestError::NoIssuer)?.to_owned();
     if issuer == ours {
         return Err(RequestError::OwnIssuer(issuer));
     }

@@ -33,7 +33,7 @@ fn cluster_goes_back_to_the_issuer_of_before_or_to_the_one_that_is_named() {
         (&[OURS, OLD], &other, "https://other.example.com"),
     ] {
         let before = Keyring { rotate_since: Some(at(1)), ..keyring(issuers) };
-        let asked = teardown(&before, OURS, wanted, "https://default.example.com", at(9)).expect("a teardown");
+        let asked = teardown(&before, OURS, wanted, Some("https://default.example.com"), at(9)).expect("a teardown");
         assert_eq!(asked.teardown.as_ref().map(|teardown| teardown.issuer.as_str()), Some(expected));
         assert_eq!((asked.rotate_since, &asked.issuers), (None, &before.issuers), "the rollout changes the issuers");
         assert_eq!(cancel_teardown(&asked), Ok(Keyring { teardown: None, ..asked.clone() }));
@@ -42,24 +42,38 @@ fn cluster_goes_back_to_the_issuer_of_before_or_to_the_one_that_is_named() {
 }
 
 #[test]
+fn issuer_that_nothing_tells_has_to_be_named() {
+    let refused = teardown(&keyring(&[OURS]), OURS, &WAIT, None, at(9)).expect_err("a refusal");
+    assert_eq!(
+        refused.to_string(),
+        "no issuer was there before irsad's, and kubeadm's cannot be told: ConfigMap kube-system/kubeadm-config could not be read (nothing \
+         changed); name the one that is to sign: --issuer URL"
+    );
+    let named = WantedTeardown { issuer: Some(OLD.to_owned()), ..WAIT };
+    for (issuers, wanted) in [(&[OURS, OLD][..], &WAIT), (&[OURS], &named)] {
+        assert!(teardown(&keyring(issuers), OURS, wanted, None, at(9)).is_ok(), "{issuers:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_asked_for_is_refused_with_the_cure() {
     let plain = keyring(&[OURS, OLD]);
-    let asked = teardown(&plain, OURS, &WAIT, OLD, at(0)).expect("a teardown");
+    let asked = teardown(&plain, OURS, &WAIT, Some(OLD), at(0)).expect("a teardown");
     let mut revoking = plain.clone();
     revoking.keys[0].revoke = Some(Revoke::Drain);
     let ours = WantedTeardown { issuer: Some(OURS.to_owned()), ..WAIT };
     let other = WantedTeardown { issuer: Some("https://other.example.com".to_owned()), ..WAIT };
     for (refused, expected) in [
         (
-            teardown(&revoking, OURS, &WAIT, OLD, at(0)),
+            teardown(&revoking, OURS, &WAIT, Some(OLD), at(0)),
             "key signer is being revoked (nothing changed); wait until every kube-apiserver refuses it: irsad status says how far it is",
         ),
         (
-            teardown(&plain, OURS, &ours, OLD, at(0)),
+            teardown(&plain, OURS, &ours, Some(OLD), at(0)),
             "https://oidc.example.com is the issuer that irsad brought (nothing changed); name the one that is to sign in its place",
         ),
         (
-            teardown(&asked, OURS, &other, OLD, at(0)),
+            teardown(&asked, OURS, &other, Some(OLD), at(0)),
             "the cluster goes back to issuer https://kubernetes.default.svc.cluster.local already (nothing changed); irsad teardown --cancel \
              first, then ask for another one",
         ),
@@ -76,23 +90,23 @@ fn what_cannot_be_asked_for_is_refused_with_the_cure() {
 
 #[test]
 fn asking_again_changes_only_what_may_still_change() {
-    let asked = teardown(&keyring(&[OURS, OLD]), OURS, &WAIT, OLD, at(0)).expect("a teardown");
-    assert_eq!(teardown(&asked, OURS, &WAIT, OLD, at(9)), Ok(asked.clone()));
+    let asked = teardown(&keyring(&[OURS, OLD]), OURS, &WAIT, Some(OLD), at(0)).expect("a teardown");
+    assert_eq!(teardown(&asked, OURS, &WAIT, Some(OLD), at(9)), Ok(asked.clone()));
     let hurry = WantedTeardown { at_once: true, keeps_bucket: true, issuer: Some(OLD.to_owned()) };
-    let again = teardown(&asked, OURS, &hurry, OLD, at(9)).expect("a teardown");
+    let again = teardown(&asked, OURS, &hurry, Some(OLD), at(9)).expect("a teardown");
     let teardown_of = |keyring: &Keyring| keyring.teardown.clone().expect("a teardown");
     assert_eq!(
         (teardown_of(&again).at_once, teardown_of(&again).keeps_bucket, teardown_of(&again).since),
         (true, true, at(0))
     );
-    let calm = teardown(&again, OURS, &WAIT, OLD, at(10)).expect("a teardown");
+    let calm = teardown(&again, OURS, &WAIT, Some(OLD), at(10)).expect("a teardown");
     assert!(teardown_of(&calm).at_once, "what was asked for is not taken back by the way");
 }
 
 #[test]
 fn progress_tells_what_is_done_and_who_is_to_go() {
     let policy = fixtures::policy();
-    let asked = |issuers: &[&str]| teardown(&keyring(issuers), OURS, &WAIT, OLD, at(0)).expect("a teardown");
+    let asked = |issuers: &[&str]| teardown(&keyring(issuers), OURS, &WAIT, Some(OLD), at(0)).expect("a teardown");
     let acks = [ack("n1", &[OLD, OURS]), ack("n2", &[OURS, OLD]), ack("n3", &[OURS, OLD])];
     assert_eq!(
         teardown_progress(&asked(&[OLD, OURS]), &acks, &policy, at(0)),
@@ -114,7 +128,7 @@ fn effect_names_restarts_and_what_is_ours_and_what_is_not() {
     let desired = crate::model::plan::desired_in_tests();
     let ours = desired.issuer.as_str();
     let before = keyring(&[ours, OLD]);
-    let asked = teardown(&before, ours, &WAIT, OLD, at(0)).expect("a teardown");
+    let asked = teardown(&before, ours, &WAIT, Some(OLD), at(0)).expect("a teardown");
     let acks = [ack("n1", &[ours, OLD]), ack("n2", &[ours, OLD]), ack("n3", &[ours])];
     let content = |is_ours| BucketContent { is_ours, objects: Vec::new(), policy: Probe::Absent };
     let provider = |is_ours| ProviderFacts { audiences: Vec::new(), is_ours };

@@ -18,7 +18,7 @@ impl Fleet {
     }
 
     pub(super) fn ask(&mut self, wanted: &WantedTeardown) {
-        let asked = request::teardown(&self.state(), OURS, wanted, OLD, self.now).expect("a teardown");
+        let asked = request::teardown(&self.state(), OURS, wanted, Some(OLD), self.now).expect("a teardown");
         let bytes = self.keyring.clone().expect("a keyring");
         let version = self.version.to_string();
         assert!(self.put_keyring(&asked.next(&bytes), Some(&version)).is_ok());
@@ -371,4 +371,17 @@ fn node_that_remembers_an_earlier_teardown_deletes_no_keyring_that_is_in_use() {
     assert!(fleet.keyring.is_some() && fleet.provider.is_some());
     fleet.outlive();
     fleet.assert_torn_down();
+}
+
+#[test]
+fn webhook_that_was_not_asked_for_is_not_taken_for_gone() {
+    let mut fleet = Fleet::with_provider(1);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    fleet.pass_time(2 * DAY);
+    let mut facts = fleet.facts(0);
+    facts.webhook.upstream = None;
+    let plan = plan(&fleet.desired, &facts, fleet.now);
+    let expected = "for the pod-identity webhook to be removed".to_owned();
+    assert!(plan.waiting_for.contains(&expected), "{:?}", plan.waiting_for);
 }
