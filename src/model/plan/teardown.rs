@@ -13,6 +13,7 @@ use super::{
 };
 use crate::model::{
     discovery::{DISCOVERY_PATH, Discovery},
+    jwks::{Jwk, Jwks},
     keyring::{Ended, Keyring, Teardown},
     location::Location,
     memory::{TornDown, Version1},
@@ -95,7 +96,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, n
         Stage::Removing if following.leads() => removal.remove(plan),
         Stage::Removing => {
             if matches!(desired.store, Location::File(_)) && !removal.is_held_back(plan) {
-                removal.documents(plan);
+                removal.documents(&mut Vec::new(), plan);
             }
             plan.wait(format!("for the leader to remove what is left of {}", desired.issuer), WAITING_INTERVAL);
         }
@@ -144,7 +145,7 @@ impl Removal<'_> {
             plan.wait("for the pod-identity webhook to be removed", WAITING_INTERVAL);
         }
         let Some(trusted) = self.provider(found, &mut remains, plan) else { return };
-        if self.documents(plan)
+        if self.documents(&mut remains, plan)
             && roles(found, &mut remains, plan)
             && self.bucket(found, trusted, &mut remains, plan)
             && webhook
@@ -185,7 +186,7 @@ impl Removal<'_> {
     }
 
     /// Whether no public document of ours is left. The discovery document first: it names the other.
-    fn documents(&self, plan: &mut Plan) -> bool {
+    fn documents(&self, remains: &mut Vec<String>, plan: &mut Plan) -> bool {
         let (cluster, desired) = (&self.facts.cluster, self.desired);
         let mut is_gone = true;
         for (path, stored) in [(DISCOVERY_PATH, cluster.discovery()), (desired.jwks_path.as_str(), cluster.jwks())] {
@@ -204,6 +205,11 @@ impl Removal<'_> {
                     ));
                     return false;
                 }
+                Probe::Present(found) if path != DISCOVERY_PATH && !self.is_our_jwks(found) => remains.push(format!(
+                    "{} in {} stays: it has keys that the keyring does not know; see whose they are",
+                    desired.store.key(path),
+                    desired.store
+                )),
                 Probe::Present(_) => {
                     is_gone = false;
                     plan.actions.push(Action::DeleteDocument {
@@ -218,6 +224,15 @@ impl Removal<'_> {
 
     fn is_our_discovery(&self, found: &StoredDocument) -> bool {
         Discovery::parse(&found.body).is_ok_and(|discovery| discovery.issuer == self.desired.issuer.as_str())
+    }
+
+    /// Whether every key in it is one that the keyring knows: others may have put it there, and the discovery document that said so may
+    /// be gone.
+    fn is_our_jwks(&self, found: &StoredDocument) -> bool {
+        let keyring = self.followed.keyring();
+        let is_leaving = |kid: &str| keyring.leaving.iter().any(|left| left.jwk.kid() == Some(kid));
+        let is_known = |jwk: &Jwk| jwk.kid().is_some_and(|kid| keyring.key(kid).is_some() || is_leaving(kid));
+        Jwks::parse(&found.body).is_ok_and(|jwks| jwks.keys().iter().all(is_known))
     }
 
     /// Whether nothing is left to do with the bucket. `trusted`: a provider may trust what is published there.
@@ -338,10 +353,12 @@ impl Removal<'_> {
 
     /// This node has followed the keyring to its end.
     fn write_down(&self, plan: &mut Plan) {
-        if matches!(self.desired.store, Location::File(_)) && !self.documents(plan) {
+        let Some(ended) = &self.teardown.ended else { return };
+        let mut own = Vec::new();
+        if matches!(self.desired.store, Location::File(_)) && !self.documents(&mut own, plan) {
             return;
         }
-        let Some(ended) = &self.teardown.ended else { return };
+        own.retain(|what| !ended.remains.contains(what));
         if !plan.actions.iter().all(|action| matches!(action, Action::RememberKeyring { .. })) || !plan.is_ready() {
             return;
         }
@@ -351,7 +368,7 @@ impl Removal<'_> {
             issuer: self.teardown.issuer.clone(),
             accepts: self.desired.issuer.to_string(),
             accepts_until: acceptable_until(self.teardown, self.desired.policy().verify_retention),
-            remains: ended.remains.clone(),
+            remains: [ended.remains.clone(), own].concat(),
         }));
     }
 }

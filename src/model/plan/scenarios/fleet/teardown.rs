@@ -385,3 +385,19 @@ fn webhook_that_was_not_asked_for_is_not_taken_for_gone() {
     let expected = "for the pod-identity webhook to be removed".to_owned();
     assert!(plan.waiting_for.contains(&expected), "{:?}", plan.waiting_for);
 }
+
+#[test]
+fn jwks_with_keys_of_somebody_else_stays_where_no_discovery_document_says_that_it_is_ours() {
+    let mut fleet = Fleet::with_provider(2);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    let theirs = Jwks::of([&key(0), &key(2)]).expect("a JWKS").render();
+    fleet.pass_time(2 * DAY);
+    fleet.objects.remove(DISCOVERY_PATH);
+    fleet.objects.insert("openid/v1/jwks".to_owned(), theirs);
+    fleet.settle();
+    assert_eq!(fleet.objects.keys().collect::<Vec<_>>(), ["openid/v1/jwks"]);
+    let remains = fleet.nodes[1].torn_down.as_ref().expect("torn down").remains.clone();
+    let expected = "openid/v1/jwks in s3://prod-1-oidc stays: it has keys that the keyring does not know; see whose they are";
+    assert!(remains.contains(&expected.to_owned()), "{remains:?}");
+}
