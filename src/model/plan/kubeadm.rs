@@ -6,8 +6,10 @@
 use super::{Action, Desired, NodeFacts, Plan, SharedFacts, restore::joined};
 use crate::model::{
     kubeadm::{ISSUER, JWKS_URI, KubeadmConfig, api_server_arguments, cannot_hold},
+    keyring::Keyring,
     manifest::Manifest,
     probe::{Probe, sentence},
+    rotation::issuer_to_sign,
 };
 
 /// What `kubeadm upgrade` and `kubeadm join` work from.
@@ -26,7 +28,7 @@ pub(super) fn persist(desired: &Desired, found: &Manifest, node: &NodeFacts, is_
         return;
     }
     let wanted = wanted(desired, found, &stored.config);
-    let write = put(desired, stored, &wanted, several(node), plan);
+    let write = put(desired.issuer.as_str(), stored, &wanted, several(node), plan);
     plan.actions.extend(write.filter(|_| is_proven));
 }
 
@@ -34,7 +36,7 @@ pub(super) fn persist(desired: &Desired, found: &Manifest, node: &NodeFacts, is_
 /// said; false where it is not known.
 pub(super) fn assert(
     desired: &Desired,
-    issuers: &[String],
+    keyring: &Keyring,
     node: &NodeFacts,
     shared: &SharedFacts,
     plan: &mut Plan,
@@ -52,7 +54,7 @@ pub(super) fn assert(
         }
     };
     let standing: Vec<String> = stored.config.api_server_arg(ISSUER).into_iter().map(str::to_owned).collect();
-    let issuers = joined(issuers, &standing);
+    let issuers = joined(&keyring.issuers, &standing);
     let signs_as_us = issuers.first().is_some_and(|first| *first == desired.issuer.as_str());
     let audiences: Option<Vec<String>> =
         desired.api_audiences.as_ref().map(|audiences| audiences.iter().map(ToString::to_string).collect());
@@ -71,14 +73,16 @@ pub(super) fn assert(
          spec.kubeadmConfigSpec.clusterConfiguration.apiServer.extraArgs there"
             .to_owned()
     });
-    let write = put(desired, stored, &wanted, by_cluster_api, plan);
+    let signs = issuer_to_sign(keyring, desired.issuer.as_str());
+    let write = put(signs, stored, &wanted, by_cluster_api, plan);
     plan.actions.extend(write);
     true
 }
 
-/// The write by which kubeadm's configuration holds `wanted`, the issuers first. `None` where it does, and where it cannot: that is said.
+/// The write by which kubeadm's configuration holds `wanted`, the issuers first. `None` where it does, and where it cannot: that is
+/// said, with the issuer that `signs`.
 fn put(
-    desired: &Desired,
+    signs: &str,
     stored: &StoredKubeadmConfig,
     wanted: &[(&'static str, Vec<String>)],
     hindrance: Option<String>,
@@ -98,17 +102,38 @@ fn put(
             resource_version: stored.resource_version.clone(),
         }),
         Err(why) => {
-            plan.notices.push(would_undo(desired, &why));
+            plan.notices.push(would_undo(signs, &why));
             None
         }
     }
 }
 
-fn would_undo(desired: &Desired, why: &str) -> String {
+/// What a person has to put there when a teardown is over; `None` where `issuers` stand there.
+pub(super) fn left_to_a_person(
+    desired: &Desired,
+    issuers: &[String],
+    node: &NodeFacts,
+    shared: &SharedFacts,
+) -> Option<String> {
+    let is_of_cluster_api = shared.control_plane.present().is_some_and(|seen| seen.is_of_cluster_api);
+    let place = match is_of_cluster_api {
+        true => "KubeadmControlPlane, spec.kubeadmConfigSpec.clusterConfiguration",
+        false if !desired.kubeadm_config => "ConfigMap kube-system/kubeadm-config",
+        false => return None,
+    };
+    let standing = node.kubeadm_config.present().map(|stored| stored.config.api_server_arg(ISSUER));
+    (standing.is_none_or(|standing| standing.as_slice() != issuers)).then(|| {
+        format!(
+            "{place}: put --{ISSUER} {} into apiServer.extraArgs, in this order: kubeadm upgrade and kubeadm join write manifests from there",
+            issuers.join(", then ")
+        )
+    })
+}
+
+fn would_undo(signs: &str, why: &str) -> String {
     format!(
-        "kubeadm upgrade and kubeadm join would write manifests without issuer {}, whose tokens are then refused: {why} (README, \
-         \"kubeadm upgrade\")",
-        desired.issuer
+        "kubeadm upgrade and kubeadm join would write manifests without issuer {signs}, whose tokens are then refused: {why} (README, \
+         \"kubeadm upgrade\")"
     )
 }
 

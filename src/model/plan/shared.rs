@@ -346,12 +346,12 @@ fn lead(desired: &Desired, facts: &Facts, followed: Followed<'_>, own: Option<Ac
     match next(keyring, seen, &desired.policy(), now) {
         Next::Wait(waits) => {
             waits.into_iter().for_each(|what| plan.wait(what, WAITING_INTERVAL));
-            kubeadm::assert(desired, &keyring.issuers, &facts.node, shared, plan);
+            kubeadm::assert(desired, keyring, &facts.node, shared, plan);
         }
         Next::Write(changed) => {
             // Before any API server changes: a node that joins meanwhile takes its issuers from there.
             if changed.issuers != keyring.issuers
-                && !kubeadm::assert(desired, &changed.issuers, &facts.node, shared, plan)
+                && !kubeadm::assert(desired, &changed, &facts.node, shared, plan)
             {
                 return;
             }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     Action, Desired, DesiredBucket, Facts, Plan, ProviderFacts, Shared, StoredDocument, WAITING_INTERVAL,
+    kubeadm,
     shared::{Followed, Following},
     webhook,
 };
@@ -341,13 +342,15 @@ impl Removal<'_> {
                 bucket.name
             ));
         }
+        let (keyring, shared) = (self.followed.keyring(), self.followed.shared);
+        remains.extend(kubeadm::left_to_a_person(self.desired, &keyring.issuers, &self.facts.node, shared));
         remains.push(
             "Lease kube-system/irsad stays: kubectl -n kube-system delete lease irsad, when irsad is off the nodes"
                 .to_owned(),
         );
         let ended = Some(Ended { at: self.now, remains });
         let teardown = Some(Teardown { ended, ..self.teardown.clone() });
-        let keyring = Keyring { teardown, ..self.followed.keyring().clone() };
+        let keyring = Keyring { teardown, ..keyring.clone() };
         plan.actions.push(self.followed.write(&keyring, "nothing of ours is left to remove"));
     }
 

@@ -401,3 +401,32 @@ fn jwks_with_keys_of_somebody_else_stays_where_no_discovery_document_says_that_i
     let expected = "openid/v1/jwks in s3://prod-1-oidc stays: it has keys that the keyring does not know; see whose they are";
     assert!(remains.contains(&expected.to_owned()), "{remains:?}");
 }
+
+#[test]
+fn kubeadm_configuration_of_others_is_named_with_the_issuer_that_signs_again() {
+    type Case = (fn(&mut Fleet), &'static str);
+    let cases: [Case; 2] = [
+        (|fleet| fleet.is_of_cluster_api = true, "KubeadmControlPlane, spec.kubeadmConfigSpec.clusterConfiguration"),
+        (|fleet| fleet.desired.kubeadm_config = false, "ConfigMap kube-system/kubeadm-config"),
+    ];
+    for (change, place) in cases {
+        let mut fleet = Fleet::with_provider(2);
+        change(&mut fleet);
+        fleet.ask(&WAIT);
+        fleet.settle();
+        let notices = fleet.plan(0).notices;
+        let of_kubeadm: Vec<_> = notices.iter().filter(|what| what.starts_with("kubeadm upgrade")).collect();
+        let begins = format!(
+            "kubeadm upgrade and kubeadm join would write manifests without issuer {OLD}, whose tokens are then refused"
+        );
+        assert!(of_kubeadm.iter().all(|what| what.starts_with(&begins)), "{notices:?}");
+        assert_eq!(of_kubeadm.len(), usize::from(fleet.is_of_cluster_api), "{notices:?}");
+        fleet.outlive();
+        let remains = fleet.nodes[1].torn_down.as_ref().expect("torn down").remains.clone();
+        let expected = format!(
+            "{place}: put --service-account-issuer {OLD}, then {OURS} into apiServer.extraArgs, in this order: kubeadm upgrade and kubeadm \
+             join write manifests from there"
+        );
+        assert!(remains.contains(&expected), "{remains:?}");
+    }
+}
