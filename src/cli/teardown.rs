@@ -98,7 +98,9 @@ impl Teardown {
         {
             return Ok(code);
         }
-        irsad.change_keyring(|keyring, now| Ok(request::teardown(keyring, &ours, &wanted, default.as_deref(), now)?)).await?;
+        irsad
+            .change_keyring(|keyring, now| Ok(request::teardown(keyring, &ours, &wanted, default.as_deref(), now)?))
+            .await?;
         if self.no_wait {
             return finish(global, State::AskedFor, &["asked for; irsad status says how far it is".to_owned()]);
         }

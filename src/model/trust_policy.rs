@@ -3,12 +3,14 @@
 //! Pure text: nothing here asks AWS.
 
 mod boilerplate;
+mod fronts;
 mod several;
 mod web_identity;
 
 use std::{collections::BTreeSet, fmt};
 
 pub use boilerplate::{TRUST_POLICY_KEY, boilerplate, boilerplate_place};
+pub use fronts::lets_a_front_read;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 pub use several::role_trust_policy;

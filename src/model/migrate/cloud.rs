@@ -46,19 +46,28 @@ pub(super) fn reading(target: &Target, cloud: &FoundCloud, migration: &mut Migra
         Probe::Absent => return migration.refuse(format!("bucket {bucket} does not exist (nothing changed)")),
         Probe::Unknown(why) => return migration.refuse(format!("{why} (nothing changed)")),
     };
-    if target.is_external {
-        return migration.find(format!(
-            "{} is served by something in front of bucket {bucket}: it has to read the documents by the bucket's policy and not by an ACL, \
-             which a replaced object loses",
-            target.issuer
-        ));
-    }
     if let Some(why) = found.policy.unknown().or_else(|| found.public_access_block.unknown()) {
         return migration.refuse(format!("{why} (nothing changed)"));
     }
     let keys = [target.store.key(DISCOVERY_PATH), target.store.key(&target.jwks_path)];
     let policy = found.policy.present().map(String::as_str);
     let partition = target.region.partition();
+    if target.is_external {
+        if !found.public_access_block.present().is_some_and(|block| block.ignore_public_acls)
+            && !policy.is_some_and(|policy| trust_policy::lets_a_front_read(policy, partition, bucket, &keys))
+        {
+            migration.refuse(format!(
+                "{} is served by something in front of bucket {bucket}, and no policy of the bucket lets CloudFront or everybody read {} and \
+                 {} (nothing changed): what reads them by a public ACL loses them when irsad writes them; let it read by the policy, or set \
+                 IgnorePublicAcls in the bucket's public access block and see that {} still answers",
+                target.issuer,
+                keys[0],
+                keys[1],
+                target.issuer.document(DISCOVERY_PATH)
+            ));
+        }
+        return;
+    }
     match trust_policy::bucket_policy(policy, &cloud.policy_sid, partition, bucket, &keys) {
         Err(error) => return migration.refuse(format!("policy of bucket {bucket}: {error}")),
         Ok(None) => {}

@@ -484,6 +484,19 @@ fn documents_behind_something_else_leave_the_bucket_policy_alone() {
     let refusal = "https://oidc.example.com does not say in which region its bucket is (nothing changed); add --region";
     assert_eq!(scene.target(), Err(vec![refusal.to_owned()]));
     scene.wish.region = Some("eu-west-1".parse().expect("a region"));
+    let refusal = "https://oidc.example.com is served by something in front of bucket oidc-1, and no policy of the bucket lets CloudFront or \
+                   everybody read a/.well-known/openid-configuration and a/keys.json (nothing changed): what reads them by a public ACL \
+                   loses them when irsad writes them; let it read by the policy, or set IgnorePublicAcls in the bucket's public access \
+                   block and see that https://oidc.example.com/.well-known/openid-configuration still answers";
+    assert_eq!(scene.migration().refusals, [refusal]);
+    let policy = r#"{"Statement":{"Effect":"Allow","Principal":{"Service":"cloudfront.amazonaws.com"},"Action":"s3:GetObject",
+                   "Resource":"arn:aws:s3:::oidc-1/*"}}"#;
+    let no_acls = Probe::Present(PublicAccessBlock::FOR_PUBLIC_DOCUMENTS);
+    for (public_access_block, policy) in [(no_acls, Probe::Absent), (Probe::Absent, Probe::Present(policy.to_owned()))]
+    {
+        scene.cloud.bucket = Probe::Present(BucketFacts { public_access_block, policy });
+        assert_eq!(scene.migration().refusals, Vec::<String>::new());
+    }
     let migration = scene.migration();
     assert_eq!(steps(&migration), [format!("tag {ARN} with irsad/cluster=prod-1: irsad looks after it from then on")]);
     let expected = "  store: s3://oidc-1/a\n  url: https://oidc.example.com\n  jwksPath: keys.json\n  createBucket: false\n  \

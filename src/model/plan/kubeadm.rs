@@ -5,8 +5,8 @@
 
 use super::{Action, Desired, NodeFacts, Plan, SharedFacts, restore::joined};
 use crate::model::{
-    kubeadm::{ISSUER, JWKS_URI, KubeadmConfig, api_server_arguments, cannot_hold},
     keyring::Keyring,
+    kubeadm::{ISSUER, JWKS_URI, KubeadmConfig, api_server_arguments, cannot_hold},
     manifest::Manifest,
     probe::{Probe, sentence},
     rotation::issuer_to_sign,

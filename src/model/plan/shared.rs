@@ -350,9 +350,7 @@ fn lead(desired: &Desired, facts: &Facts, followed: Followed<'_>, own: Option<Ac
         }
         Next::Write(changed) => {
             // Before any API server changes: a node that joins meanwhile takes its issuers from there.
-            if changed.issuers != keyring.issuers
-                && !kubeadm::assert(desired, &changed, &facts.node, shared, plan)
-            {
+            if changed.issuers != keyring.issuers && !kubeadm::assert(desired, &changed, &facts.node, shared, plan) {
                 return;
             }
             plan.actions.push(followed.write(&changed, rotation::difference(keyring, &changed)));

@@ -7,8 +7,7 @@ mod evidence;
 use jiff::Timestamp;
 
 use super::{
-    Action, Desired, DesiredBucket, Facts, Plan, ProviderFacts, Shared, StoredDocument, WAITING_INTERVAL,
-    kubeadm,
+    Action, Desired, DesiredBucket, Facts, Plan, ProviderFacts, Shared, StoredDocument, WAITING_INTERVAL, kubeadm,
     shared::{Followed, Following},
     webhook,
 };

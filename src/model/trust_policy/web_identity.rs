@@ -229,7 +229,7 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 /// `StringLike`: `*` for any characters, `?` for one.
-fn is_like(pattern: &str, text: &str) -> bool {
+pub(super) fn is_like(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut at, mut from) = (0, 0);
     // Where the last star stands, and how much of the text it has taken.

@@ -1,6 +1,5 @@
 //! What has to be certain in the very pass that removes something: a clock alone is no proof that tokens of ours are over.
 
-
 use super::Removal;
 use crate::model::{
     plan::{Plan, WAITING_INTERVAL, ack},

@@ -277,9 +277,8 @@ fn nothing_is_removed_while_a_member_has_not_just_proven_that_it_signs_as_before
         let plan = fleet.plan(0);
         plan.actions.iter().map(Action::name).filter(|name| name.starts_with("delete")).collect()
     };
-    let wait = |nodes: &str| {
-        format!("for kube-apiserver of {nodes} to prove that it signs as {OLD}, before more is removed")
-    };
+    let wait =
+        |nodes: &str| format!("for kube-apiserver of {nodes} to prove that it signs as {OLD}, before more is removed");
     fleet.pass(1, usize::MAX);
     // The third is silent.
     assert_eq!((acts(&fleet), fleet.plan(0).waiting_for), (vec![], vec![wait("n3")]));
@@ -398,7 +397,8 @@ fn jwks_with_keys_of_somebody_else_stays_where_no_discovery_document_says_that_i
     fleet.settle();
     assert_eq!(fleet.objects.keys().collect::<Vec<_>>(), ["openid/v1/jwks"]);
     let remains = fleet.nodes[1].torn_down.as_ref().expect("torn down").remains.clone();
-    let expected = "openid/v1/jwks in s3://prod-1-oidc stays: it has keys that the keyring does not know; see whose they are";
+    let expected =
+        "openid/v1/jwks in s3://prod-1-oidc stays: it has keys that the keyring does not know; see whose they are";
     assert!(remains.contains(&expected.to_owned()), "{remains:?}");
 }
 
