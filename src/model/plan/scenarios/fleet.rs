@@ -1,5 +1,6 @@
 //! Promises to a cluster of several control-plane nodes, in the planner's small world.
 
+mod begun;
 mod look;
 mod missed;
 mod node;
@@ -9,10 +10,9 @@ mod trust_policy;
 mod webhook;
 mod world;
 
-use world::{DAY, Fleet, Node};
-
 use super::*;
 use crate::model::{keyring, report, rotation};
+use world::{DAY, Fleet, Node};
 
 #[test]
 fn running_cluster_is_adopted_with_two_restarts_a_node_one_at_a_time_and_rotated_with_one() {
@@ -171,28 +171,6 @@ fn joining_node_has_the_clusters_keys_and_issuers_before_its_api_server_starts()
     fleet.settle();
     assert_eq!((fleet.restarts(), fleet.waits()), (vec![0, 0, 0, 1], Vec::new()));
     assert_eq!(fleet.state().members.len(), 4);
-}
-
-#[test]
-fn keyring_that_is_begun_before_kubeadm_keeps_the_keys_of_a_control_plane_that_was_there_before() {
-    let mut fleet = Fleet::of_kubeadm(1);
-    let node = &mut fleet.nodes[0];
-    (node.never_started, node.process, node.starts_at) = (true, None, None);
-    node.verifying = vec![key(0), key(1)];
-    let mut facts = fleet.facts(0);
-    facts.cluster.bucket = None;
-    let body = Jwks::of([&key(0), &key(1), &key(2)]).expect("a JWKS").render();
-    facts.cluster.stored_jwks = Probe::Present(StoredDocument { body: body.into(), version: "1".to_owned() });
-    let begun = plan(&fleet.desired, &facts, fleet.now).actions.into_iter().find_map(|action| match action {
-        Action::WriteKeyring { keyring, .. } => Some(keyring),
-        _ => None,
-    });
-    let begun = begun.expect("a keyring");
-    let keys: Vec<_> = begun.keys.iter().map(|key| (key.kid.clone(), key.state)).collect();
-    let expected = [(0, keyring::KeyState::Signing), (1, keyring::KeyState::Draining)];
-    assert_eq!(keys, expected.map(|(number, state)| (key(number).kid().to_string(), state)));
-    let leaving: Vec<_> = begun.leaving.iter().filter_map(|left| left.jwk.kid()).collect();
-    assert_eq!(leaving, [key(2).kid().as_str()]);
 }
 
 #[test]
