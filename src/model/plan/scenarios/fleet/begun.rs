@@ -11,7 +11,7 @@ fn keyring_that_is_begun_before_kubeadm_keeps_the_keys_of_a_control_plane_that_w
     let mut facts = fleet.facts(0);
     facts.cluster.bucket = None;
     let body = Jwks::of([&key(0), &key(1), &key(2)]).expect("a JWKS").render();
-    facts.cluster.stored_jwks = Probe::Present(StoredDocument { body: body.into(), version: "1".to_owned() });
+    facts.cluster.stored_jwks = Probe::Present(StoredDocument { body, version: "1".to_owned() });
     let begun = plan(&fleet.desired, &facts, fleet.now).actions.into_iter().find_map(|action| match action {
         Action::WriteKeyring { keyring, .. } => Some(keyring),
         _ => None,
