@@ -1,9 +1,15 @@
-//! A bucket as one that was made for a cluster and may go with it: its tags, what is in it, its end.
+//! A bucket as one that holds a keyring, and as one that was made for a cluster and may go with it: its tags, what is in it, its end.
 
-use aws_sdk_s3::types::{Tag, Tagging};
+use aws_sdk_s3::types::{BucketVersioningStatus, Tag, Tagging};
 
-use super::{AwsError, ProvideErrorMetadata, Reason, s3::S3Store};
-use crate::model::{plan::BucketContent, probe::Probe};
+use super::{
+    AwsError, ProvideErrorMetadata, Reason,
+    s3::{BucketState, S3Store},
+};
+use crate::model::{
+    plan::{BucketContent, KeyringBucketFacts},
+    probe::Probe,
+};
 
 /// So many keys tell that a bucket is not empty.
 const SOME_KEYS: i32 = 10;
@@ -20,6 +26,29 @@ impl S3Store {
         match objects {
             Ok(objects) => Probe::Present(BucketContent { is_ours, objects, policy }),
             Err(error) => error.unknown(),
+        }
+    }
+
+    /// Looks at the bucket as one with a keyring, otherwise as [`S3Store::observe`].
+    pub async fn observe_private(&self) -> Probe<KeyringBucketFacts> {
+        match self.observe().await {
+            Probe::Present(BucketState { public_access_block, policy }) => {
+                let versioning = self.observe_versioning().await;
+                Probe::Present(KeyringBucketFacts { public_access_block, versioning, policy })
+            }
+            Probe::Absent => Probe::Absent,
+            Probe::Unknown(why) => Probe::Unknown(why),
+        }
+    }
+
+    /// Whether S3 keeps every version of every object. Absent: it was never switched on.
+    pub async fn observe_versioning(&self) -> Probe<bool> {
+        let request = self.client().get_bucket_versioning().bucket(self.bucket().as_str());
+        match request.expected_bucket_owner(self.owner().as_str()).send().await {
+            Ok(answer) => {
+                answer.status.map_or(Probe::Absent, |status| Probe::Present(status == BucketVersioningStatus::Enabled))
+            }
+            Err(error) => AwsError::from_sdk(self.read("s3:GetBucketVersioning", ""), &error).unknown(),
         }
     }
 

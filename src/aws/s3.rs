@@ -30,7 +30,7 @@ use super::{
 use crate::{
     model::{
         location::BucketName,
-        plan::{KeyringBucketFacts, PublicAccessBlock},
+        plan::PublicAccessBlock,
         probe::Probe,
         region::{AccountId, Region},
     },
@@ -254,9 +254,9 @@ pub struct BucketState {
 
 /// The bucket itself. Each of these is one call, but for [`S3Store::observe`].
 impl S3Store {
-    /// Looks at the bucket. [`Probe::Unknown`] where it is in another region or may be another account's: the sentence says
-    /// so, and nothing may be written.
-    pub async fn observe(&self) -> Probe<BucketState> {
+    /// Whether the bucket is there and ours to write to. [`Probe::Unknown`] where it is in another region or may be another
+    /// account's: the sentence says so, and nothing may be written.
+    pub async fn is_there(&self) -> Probe<()> {
         let request = self.client.head_bucket().bucket(self.bucket.as_str()).expected_bucket_owner(self.owner.as_str());
         let call = self.read("s3:ListBucket", "");
         let region = match request.send().await {
@@ -274,16 +274,16 @@ impl S3Store {
         if let Some(region) = region.filter(|region| region != self.region.as_str()) {
             return AwsError::new(call, Reason::WrongRegion(Some(region)), "HTTP 200").unknown();
         }
-        let (public_access_block, policy) = tokio::join!(self.observe_public_access_block(), self.observe_policy());
-        Probe::Present(BucketState { public_access_block, policy })
+        Probe::Present(())
     }
 
-    /// Looks at the bucket as one with a keyring, otherwise as [`S3Store::observe`].
-    pub async fn observe_private(&self) -> Probe<KeyringBucketFacts> {
-        match self.observe().await {
-            Probe::Present(BucketState { public_access_block, policy }) => {
-                let versioning = self.observe_versioning().await;
-                Probe::Present(KeyringBucketFacts { public_access_block, versioning, policy })
+    /// Looks at the bucket, see [`S3Store::is_there`], and at who may read it.
+    pub async fn observe(&self) -> Probe<BucketState> {
+        match self.is_there().await {
+            Probe::Present(()) => {
+                let (public_access_block, policy) =
+                    tokio::join!(self.observe_public_access_block(), self.observe_policy());
+                Probe::Present(BucketState { public_access_block, policy })
             }
             Probe::Absent => Probe::Absent,
             Probe::Unknown(why) => Probe::Unknown(why),
@@ -312,7 +312,8 @@ impl S3Store {
         }
     }
 
-    pub(super) async fn observe_policy(&self) -> Probe<String> {
+    /// Text of the bucket policy.
+    pub async fn observe_policy(&self) -> Probe<String> {
         let request = self.client.get_bucket_policy().bucket(self.bucket.as_str());
         match request.expected_bucket_owner(self.owner.as_str()).send().await {
             Ok(answer) => answer.policy.map_or(Probe::Absent, Probe::Present),
@@ -373,17 +374,6 @@ impl S3Store {
         let request = request.expected_bucket_owner(self.owner.as_str()).checksum_algorithm(ChecksumAlgorithm::Sha256);
         let call = self.write("s3:PutBucketPolicy", "");
         request.send().await.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
-    }
-
-    /// Whether S3 keeps every version of every object. Absent: it was never switched on.
-    pub async fn observe_versioning(&self) -> Probe<bool> {
-        let request = self.client.get_bucket_versioning().bucket(self.bucket.as_str());
-        match request.expected_bucket_owner(self.owner.as_str()).send().await {
-            Ok(answer) => {
-                answer.status.map_or(Probe::Absent, |status| Probe::Present(status == BucketVersioningStatus::Enabled))
-            }
-            Err(error) => AwsError::from_sdk(self.read("s3:GetBucketVersioning", ""), &error).unknown(),
-        }
     }
 
     /// Lets S3 keep every version of every object from now on.

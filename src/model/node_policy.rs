@@ -180,12 +180,12 @@ fn document_statements(
     let mut actions = vec![("s3:ListBucket", Part::Node)];
     if duties.creates_bucket {
         actions.insert(0, ("s3:CreateBucket", Part::Leader));
-        actions.push(("s3:PutBucketTagging", Part::Leader));
+        actions.extend([("s3:PutBucketTagging", Part::Leader), ("s3:GetBucketPolicy", Part::Node)]);
     }
     if duties.opens_bucket {
-        let opens = ["s3:GetBucketPolicy", "s3:PutBucketPolicy"];
-        let unblocks = ["s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"];
-        actions.extend(opens.into_iter().chain(unblocks).map(|action| (action, Part::Leader)));
+        actions.push(("s3:PutBucketPolicy", Part::Leader));
+        actions.push(("s3:GetBucketPublicAccessBlock", Part::Node));
+        actions.push(("s3:PutBucketPublicAccessBlock", Part::Leader));
     }
     let on_objects = [("s3:GetObject", Part::Node), ("s3:PutObject", Part::Leader)];
     let bucket = part.allow("IrsadBucket", &actions, objects.bucket_arn());
@@ -286,6 +286,14 @@ mod tests {
         let policy: Value = serde_json::from_str(&node_policy(&less, Part::All)?.ok_or("a policy")?)?;
         assert_eq!(policy["Statement"][0]["Action"], json!("s3:ListBucket"));
         assert_eq!(policy["Statement"].as_array().map(Vec::len), Some(2));
+
+        let front = NodeDuties { opens_bucket: false, ..all.clone() };
+        let bucket = |part| -> Result<Value, Box<dyn std::error::Error>> {
+            let policy: Value = serde_json::from_str(&node_policy(&front, part)?.ok_or("a policy")?)?;
+            Ok(policy["Statement"][0]["Action"].clone())
+        };
+        assert_eq!(bucket(Part::Node)?, json!(["s3:ListBucket", "s3:GetBucketPolicy"]));
+        assert_eq!(bucket(Part::Leader)?, json!(["s3:CreateBucket", "s3:PutBucketTagging"]));
         let nothing = NodeDuties { objects: None, provider: None, ..all };
         assert_eq!(node_policy(&nothing, Part::All)?, None);
         Ok(())

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::Closeness;
 use crate::{
+    aws::s3::BucketState,
     model::{
         discovery::DISCOVERY_PATH,
         issuer::Audience,
@@ -100,13 +101,25 @@ async fn observe_slow(world: &mut World, desired: &Desired, closeness: Closeness
 
 async fn ask_slow(clients: &AwsClients, desired: &Desired) -> SlowFacts {
     let (bucket, provider, keyring_bucket) =
-        tokio::join!(ask_bucket(clients), ask_provider(clients, desired), ask_private_bucket(clients));
+        tokio::join!(ask_bucket(clients, desired), ask_provider(clients, desired), ask_private_bucket(clients));
     SlowFacts { bucket, provider, keyring_bucket }
 }
 
-async fn ask_bucket(clients: &AwsClients) -> Option<Probe<BucketFacts>> {
-    let found = clients.bucket.as_ref()?.observe().await;
-    Some(found.map(|found| BucketFacts { public_access_block: found.public_access_block, policy: found.policy }))
+/// Asks for what the plan makes something of, and no more: nodes may do nothing else, see [`crate::model::node_policy`].
+async fn ask_bucket(clients: &AwsClients, desired: &Desired) -> Option<Probe<BucketFacts>> {
+    let (bucket, wanted) = (clients.bucket.as_ref()?, desired.bucket.as_ref()?);
+    if wanted.create && wanted.public_by_policy {
+        let of =
+            |found: BucketState| BucketFacts { public_access_block: found.public_access_block, policy: found.policy };
+        return Some(bucket.observe().await.map(of));
+    }
+    let found = bucket.is_there().await;
+    let policy = if wanted.create && found.present().is_some() { bucket.observe_policy().await } else { unasked() };
+    Some(found.map(|()| BucketFacts { public_access_block: unasked(), policy }))
+}
+
+fn unasked<T>() -> Probe<T> {
+    Probe::Unknown("not looked at: the bucket's settings are not irsad's".to_owned())
 }
 
 pub(super) async fn ask_private_bucket(clients: &AwsClients) -> Option<Probe<KeyringBucketFacts>> {
