@@ -9,8 +9,8 @@ use super::{Irsad, Pass, STATUS_FILE, metrics::Metrics};
 use crate::{
     host::systemd,
     model::{
-        metrics::{of_pass, provider_drift},
-        plan::{self, Facts, Plan},
+        metrics::{Outside, of_pass, provider_drift},
+        plan::{self, Facts, Plan, PublishedState},
         report::{self, Report, RolesReport},
     },
     observe::Closeness,
@@ -55,11 +55,20 @@ impl Irsad {
         self.closeness = if settled && !is_due && !pass.plan.look_closer { Closeness::Idle } else { Closeness::Full };
         let report = self.report(&pass.facts, &pass.plan);
         if let Some(metrics) = &self.metrics {
-            let drifts = provider_drift(self.desired.provider.as_ref(), pass.facts.cluster.provider.as_ref());
-            metrics.pass_ends(of_pass(&report, drifts), pass.failure.is_none(), now, begun.elapsed());
+            let outside =
+                plan::is_looked_after(&self.desired, &pass.facts, now).then(|| self.outside(&pass.facts, &pass.plan));
+            metrics.pass_ends(of_pass(&report, outside), pass.failure.is_none(), now, begun.elapsed());
         }
         if let Err(error) = self.write_report(&report) {
             tracing::warn!("cannot write {STATUS_FILE}, irsad status shows an older state: {error:#}");
+        }
+    }
+
+    fn outside(&self, facts: &Facts, plan: &Plan) -> Outside {
+        let cluster = &facts.cluster;
+        Outside {
+            published: cluster.public_jwks.as_ref().map(|_| plan.published == PublishedState::Seen),
+            provider_drifts: provider_drift(self.desired.provider.as_ref(), cluster.provider.as_ref()),
         }
     }
 

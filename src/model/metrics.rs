@@ -72,19 +72,28 @@ pub fn counter(name: &'static str, help: &'static str, samples: impl IntoIterato
     Family { name, help, kind: Kind::Counter, samples: samples.into_iter().collect() }
 }
 
-/// What a pass shows that reported `report` and found the provider drifted or not, see [`provider_drift`]. A family that is missing is
-/// what this node cannot know.
-pub fn of_pass(report: &Report, provider_drifts: Option<bool>) -> Vec<Family> {
+/// What a pass saw of what the cluster has outside; `None` is what it did not see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outside {
+    /// An outsider found both public documents as they should be.
+    pub published: Option<bool>,
+    /// See [`provider_drift`].
+    pub provider_drifts: Option<bool>,
+}
+
+/// What a pass shows that reported `report` and saw `outside`, `None` where a teardown has ended that, see
+/// [`is_looked_after`](super::plan::is_looked_after). A family that is missing is what this node cannot know.
+pub fn of_pass(report: &Report, outside: Option<Outside>) -> Vec<Family> {
     let mut families = vec![cluster(report), health(report)];
     families.extend(work(report));
-    families.extend(standing(report));
+    families.push(gauge(
+        "irsad_apiserver_ready",
+        "Whether kube-apiserver of this node answers as a ready one.",
+        report.api_server.ready.map(|ready| Sample::plain(number(ready))),
+    ));
+    families.extend(outside.map(|outside| of_outside(report, outside)).into_iter().flatten());
     families.extend(report.keyring.as_ref().map(of_keyring).into_iter().flatten());
     families.push(node_keys(report));
-    families.push(gauge(
-        "irsad_provider_drift",
-        "Whether the IAM OIDC provider is missing or lacks an audience that it should have (1) or not (0).",
-        provider_drifts.map(|drifts| Sample::plain(number(drifts))),
-    ));
     families.extend(of_webhook(report));
     families.extend(report.missed_pods.as_ref().map(of_missed_pods).into_iter().flatten());
     families.retain(|family| !family.samples.is_empty());
@@ -140,8 +149,8 @@ fn work(report: &Report) -> [Family; 2] {
     ]
 }
 
-/// What this node is, and what of it works.
-fn standing(report: &Report) -> [Family; 3] {
+/// Who looks after what the world sees, and how that is.
+fn of_outside(report: &Report, outside: Outside) -> [Family; 4] {
     [
         gauge(
             "irsad_leader",
@@ -149,14 +158,19 @@ fn standing(report: &Report) -> [Family; 3] {
             (report.role != Role::Alone).then(|| Sample::plain(number(report.role == Role::Leader))),
         ),
         gauge(
-            "irsad_apiserver_ready",
-            "Whether kube-apiserver of this node answers as a ready one.",
-            report.api_server.ready.map(|ready| Sample::plain(number(ready))),
+            "irsad_published",
+            "Whether an outsider finds both public documents as they should be (1) or not (0).",
+            outside.published.map(|is_so| Sample::plain(number(is_so))),
         ),
         gauge(
             "irsad_published_timestamp_seconds",
             "Last pass in which an outsider found both public documents as they should be.",
             report.published_at.map(|at| Sample::plain(seconds(at))),
+        ),
+        gauge(
+            "irsad_provider_drift",
+            "Whether the IAM OIDC provider is missing or lacks an audience that it should have (1) or not (0).",
+            outside.provider_drifts.map(|drifts| Sample::plain(number(drifts))),
         ),
     ]
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     model::metrics::{
+        Outside,
         aws::{AwsCall, CallResult},
         of_pass,
     },
@@ -10,6 +11,8 @@ use crate::{
 };
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+
+const DRIFTED: Outside = Outside { published: Some(true), provider_drifts: Some(true) };
 
 fn board(state: webhook::State) -> Arc<Board> {
     let (_, webhook) = flag::channel(state);
@@ -32,7 +35,7 @@ fn page_shows_what_the_last_pass_the_tally_and_the_webhook_say() -> Outcome {
     };
     let board = board(state);
     let report = serde_json::from_str(include_str!("../../../tests/fixtures/formats/status-v1.json"))?;
-    *board.shown.lock().unwrap_or_else(PoisonError::into_inner) = of_pass(&report, Some(true));
+    *board.shown.lock().unwrap_or_else(PoisonError::into_inner) = of_pass(&report, Some(DRIFTED));
     board.tally().end(true, Timestamp::from_second(1_900_000_000)?, Duration::from_millis(250));
     let (content_type, text) = board.text()("");
     assert_eq!(content_type, OPEN_METRICS);
@@ -60,7 +63,7 @@ fn page_shows_what_the_last_pass_the_tally_and_the_webhook_say() -> Outcome {
 fn page_names_each_family_once_with_prefix_and_unit() -> Outcome {
     let report = serde_json::from_str(include_str!("../../../tests/fixtures/formats/status-v1.json"))?;
     let board = board(webhook::State { ready: Some(Ok(())), ..webhook::State::default() });
-    *board.shown.lock().unwrap_or_else(PoisonError::into_inner) = of_pass(&report, Some(true));
+    *board.shown.lock().unwrap_or_else(PoisonError::into_inner) = of_pass(&report, Some(DRIFTED));
     let (_, text) = board.text()("");
     let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let names: BTreeSet<&str> = types.iter().filter_map(|line| Some(line.split_once(' ')?.0)).collect();
@@ -92,7 +95,7 @@ fn complete() -> std::result::Result<Arc<Board>, Box<dyn std::error::Error>> {
     let mut status: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/formats/status-v1.json"))?;
     status["webhook"] = serde_json::json!({ "mode": "builtIn", "registered": true, "summary": "a sentence" });
-    let shown = of_pass(&serde_json::from_value(status)?, Some(false));
+    let shown = of_pass(&serde_json::from_value(status)?, Some(DRIFTED));
     *board.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     let mut tally = board.tally();
     tally.done(&Action::ForgetChange);

@@ -7,6 +7,8 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// Of an irsad that has everything: keyring, rollout, missed pods.
 const STATUS: &str = include_str!("../../../tests/fixtures/formats/status-v1.json");
 
+const GOOD: Outside = Outside { published: Some(true), provider_drifts: Some(false) };
+
 /// `NAME{LABEL="VALUE"} NUMBER` of every sample.
 fn samples(families: &[Family]) -> Vec<String> {
     let labels = |sample: &Sample| {
@@ -22,7 +24,7 @@ fn samples(families: &[Family]) -> Vec<String> {
 
 #[test]
 fn report_is_shown_in_numbers_with_labels_from_small_sets_only() -> Outcome {
-    let shown = samples(&of_pass(&serde_json::from_str(STATUS)?, Some(false)));
+    let shown = samples(&of_pass(&serde_json::from_str(STATUS)?, Some(GOOD)));
     let expected = [
         "cluster{cluster=quickstart,issuer=https://oidc.quickstart.example} 1",
         "health{state=converged} 0",
@@ -32,9 +34,11 @@ fn report_is_shown_in_numbers_with_labels_from_small_sets_only() -> Outcome {
         "health{state=needsAPerson} 1",
         "needs_person{} 1",
         "waiting{} 1",
-        "leader{} 0",
         "apiserver_ready{} 1",
+        "leader{} 0",
+        "published{} 1",
         "published_timestamp_seconds{} 1795262400",
+        "provider_drift{} 0",
         "keys{state=standby} 0",
         "keys{state=signing} 1",
         "keys{state=draining} 1",
@@ -52,7 +56,6 @@ fn report_is_shown_in_numbers_with_labels_from_small_sets_only() -> Outcome {
         "node_keys{state=signing} 1",
         "node_keys{state=accepted} 0",
         "node_keys{state=leaving} 1",
-        "provider_drift{} 0",
         "missed_pods{} 2",
         "missed_pods_checked_timestamp_seconds{} 1795262280",
     ];
@@ -68,9 +71,21 @@ fn what_a_node_cannot_know_is_left_out_and_never_a_zero() -> Outcome {
     }
     status["apiServer"]["ready"] = json!(null);
     status["publishedAt"] = json!(null);
-    let families = of_pass(&serde_json::from_value(status)?, None);
+    let nothing = Outside { published: None, provider_drifts: None };
+    let families = of_pass(&serde_json::from_value(status)?, Some(nothing));
     let names: Vec<_> = families.iter().map(|family| family.name).collect();
     assert_eq!(names, ["irsad_cluster", "irsad_health", "irsad_needs_person", "irsad_waiting", "irsad_node_keys"]);
+    Ok(())
+}
+
+#[test]
+fn what_a_teardown_ends_is_watched_no_longer() -> Outcome {
+    let report = serde_json::from_str(STATUS)?;
+    let names = |outside| of_pass(&report, outside).into_iter().map(|family| family.name).collect::<Vec<_>>();
+    let (before, after) = (names(Some(GOOD)), names(None));
+    let gone: Vec<&str> = before.into_iter().filter(|name| !after.contains(name)).collect();
+    let expected = ["irsad_leader", "irsad_published", "irsad_published_timestamp_seconds", "irsad_provider_drift"];
+    assert_eq!(gone, expected);
     Ok(())
 }
 

@@ -74,9 +74,21 @@ pub(super) fn gives_credentials(desired: &Desired, following: Following<'_>, now
 
 /// Whether tokens of ours are minted, or may be: pods are given them, and roles are kept for them.
 pub fn is_in_use(desired: &Desired, facts: &Facts, now: Timestamp) -> bool {
-    let Shared::Seen(shared) = &facts.shared else { return facts.node.torn_down.present().is_none() };
-    let Some(stored) = shared.keyring.present() else { return facts.node.torn_down.present().is_none() };
-    gives_credentials(desired, Following::Keyring(Followed { stored, shared }), now)
+    match followed(facts) {
+        Some(followed) => gives_credentials(desired, Following::Keyring(followed), now),
+        None => facts.node.torn_down.present().is_none(),
+    }
+}
+
+/// Whether the cluster's documents and provider are looked after: not while a teardown removes them, and not after it.
+pub fn is_looked_after(desired: &Desired, facts: &Facts, now: Timestamp) -> bool {
+    let removes = followed(facts).is_some_and(|followed| is_removing(desired, Following::Keyring(followed), now));
+    facts.node.torn_down.present().is_none() && !removes
+}
+
+fn followed(facts: &Facts) -> Option<Followed<'_>> {
+    let Shared::Seen(shared) = &facts.shared else { return None };
+    Some(Followed { stored: shared.keyring.present()?, shared })
 }
 
 pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, now: Timestamp, plan: &mut Plan) {

@@ -33,6 +33,10 @@ impl Fleet {
         self.settle();
     }
 
+    fn is_looked_after(&self, number: usize) -> bool {
+        is_looked_after(&self.desired, &self.facts(number), self.now)
+    }
+
     fn assert_torn_down(&self) {
         assert_eq!((self.keyring.is_some(), self.acks.len(), &self.provider), (false, 0, &None), "{:?}", self.waits());
         for node in &self.nodes {
@@ -52,8 +56,12 @@ fn cluster_goes_back_with_one_restart_a_node_and_nothing_of_ours_is_left() {
         fleet.ask(&WAIT);
         fleet.settle();
         assert!(fleet.provider.is_some() && !fleet.objects.is_empty(), "tokens of ours live");
-        fleet.outlive();
+        assert!((0..count).all(|number| fleet.is_looked_after(number)), "and need both");
+        fleet.pass_time(2 * DAY);
+        assert!(!(0..count).any(|number| fleet.is_looked_after(number)), "it is time to remove them");
+        fleet.settle();
         fleet.assert_torn_down();
+        assert!(!(0..count).any(|number| fleet.is_looked_after(number)), "they are gone");
         assert_eq!((fleet.restarts(), fleet.waits()), (vec![1; count], Vec::new()));
         assert_eq!((&fleet.bucket, fleet.objects.len()), (&None, 0));
         let config = KubeadmConfig::parse(fleet.kubeadm_config.as_bytes()).expect("a configuration");
