@@ -24,7 +24,7 @@ use super::{Global, Output, ask::Ask, output, settings};
 /// How often it is looked how far the daemons are.
 const INTERVAL: Duration = Duration::from_secs(3);
 
-/// Let the API servers sign as before irsad, then remove webhook, provider, documents and bucket
+/// Let the API servers sign as before irsad, then remove webhook, provider, documents, roles and bucket
 #[derive(Debug, Args)]
 pub(super) struct Teardown {
     /// Say what would come of it, and change nothing
