@@ -1,6 +1,6 @@
 //! The stacks of `examples/`: their policies are the ones that irsad prints, they let in nobody else, and irsad works with what they make.
 
-use std::{env, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
@@ -249,6 +249,25 @@ fn exists(cloud: &Cloud, bucket: &str, key: &str) -> Result<bool> {
     let output = Command::new(python()?).args(["-c", look, &moto, bucket, key]).output()?;
     cloud.take_violations();
     Ok(String::from_utf8_lossy(&output.stdout).trim() == "1")
+}
+
+#[test]
+fn what_verifiers_and_private_keys_need_stays_when_the_stack_goes() -> Result {
+    let one = fs::read_to_string(project().join("examples/cloudformation/irsad.yaml"))?;
+    let front = fs::read_to_string(project().join("examples/cloudfront/cloudfront.yaml"))?;
+    for (template, names) in [
+        (&one, &["DocumentsBucket", "DocumentsBucketPolicy", "KeyringBucket", "KeyringBucketPolicy", "SealingKey"][..]),
+        (&front, &["AccessControl", "Distribution", "DocumentsBucketPolicy"]),
+    ] {
+        for name in names {
+            let (_, rest) = template.split_once(&format!("\n  {name}:\n")).ok_or("the resource")?;
+            let resource = rest.split("\n\n").next().unwrap_or_default();
+            for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+                assert!(resource.contains(&format!("\n    {policy}: Retain\n")), "{policy} of {name}");
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]
