@@ -21,7 +21,7 @@ locals {
     ? one(aws_iam_role.control_plane[*].arn)
     : "arn:${local.partition}:iam::${local.account}:role/${var.control_plane_role_name}"
   )
-  tags = { "irsad/cluster" = var.cluster }
+  tags = { "kubernetes-cluster" = var.cluster }
 }
 
 module "policies" {

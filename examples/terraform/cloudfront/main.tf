@@ -21,7 +21,7 @@ resource "aws_cloudfront_distribution" "issuer" {
   # The verifier is AWS STS, in the cluster's own regions.
   price_class = "PriceClass_100"
   aliases     = [var.domain_name]
-  tags        = { "irsad/cluster" = var.cluster }
+  tags        = { "kubernetes-cluster" = var.cluster }
 
   origin {
     origin_id                = "documents"
