@@ -316,7 +316,7 @@ fn refusals_of_iam_say_who_can_cure_them_and_the_next_try_goes_on() {
 #[test]
 fn lost_answer_to_any_call_leaves_a_role_that_the_next_try_completes() {
     with_cloud(async |cloud| -> Outcome {
-        let bench = Bench::new(cloud, "lost").await?;
+        let bench = Bench::new(cloud, "lost-answer").await?;
         let one = bench.policy("one").await?;
         for (number, operation) in ["CreateRole", "PutRolePolicy", "AttachRolePolicy"].into_iter().enumerate() {
             let wanted = bench.role(&format!("app{number}"), &[&one])?;

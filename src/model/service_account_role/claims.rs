@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{AccountName, ServiceAccountRole};
 
-/// Who has said it first; of two in the same second, the one whose name comes first.
-type Age<'a> = (Timestamp, &'a str);
+/// Who has said it first; of two in the same second, the one that has its role, then the one whose name comes first.
+type Age<'a> = (Timestamp, bool, &'a str);
 
 /// Which object each role name and each service account belongs to.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl<'a> Claims<'a> {
         let mut claims = Self::default();
         for object in objects {
             let Ok(spec) = &object.spec else { continue };
-            let age = (object.created_at, object.name.as_str());
+            let age = (object.created_at, object.status.role_arn.is_none(), object.name.as_str());
             older(claims.roles.entry(spec.role_name.to_ascii_lowercase()).or_insert(age), age);
             for account in &spec.service_accounts {
                 older(claims.accounts.entry(account).or_insert(age), age);
@@ -44,7 +44,7 @@ impl<'a> Claims<'a> {
     /// What others have of what `object` names.
     pub fn against(&self, object: &ServiceAccountRole) -> Claim {
         let other =
-            |age: Option<&Age<'_>>| age.filter(|(_, name)| *name != object.name).map(|(_, name)| (*name).to_owned());
+            |age: Option<&Age<'_>>| age.filter(|(.., name)| *name != object.name).map(|(.., name)| (*name).to_owned());
         let Ok(spec) = &object.spec else { return Claim::default() };
         Claim {
             role_of: other(self.roles.get(&spec.role_name.to_ascii_lowercase())),

@@ -60,6 +60,15 @@ fn of_two_objects_with_one_role_or_account_the_older_has_it() -> Outcome {
         Claim { role_of: Some("old".to_owned()), accounts_of: vec![(shop("a")?, "old".to_owned())] }
     );
     assert_eq!(claims.against(&objects[2]).accounts_of, [(shop("b")?, "old".to_owned())]);
+
+    let mut first = object("z-first", "2026-11-21T12:00:03Z", spec("r3", &["d"]))?;
+    first.status.role_arn = Some("arn:aws:iam::123456789012:role/irsad/prod-1/r3".to_owned());
+    let second = object("second", "2026-11-21T12:00:03Z", spec("r3", &["d"]))?;
+    let claim = Claims::of([&second, &first]).against(&second);
+    assert_eq!(
+        (claim.role_of.as_deref(), claim.accounts_of),
+        (Some("z-first"), vec![(shop("d")?, "z-first".to_owned())])
+    );
     Ok(())
 }
 
