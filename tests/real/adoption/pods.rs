@@ -16,14 +16,14 @@ const BUCKET: &str = "irsad-echoer";
 const ISSUER: &str = "https://irsad-echoer.s3.eu-west-1.amazonaws.com";
 const SUBJECT: &str = "system:serviceaccount:default:s3-echoer";
 
-/// A cluster whose issuer is in S3, as a daemon has left it, with `more` configuration.
-pub(super) async fn scene(more: &str) -> Result<Option<(Scene, crate::irsad::Daemon)>> {
+/// A cluster whose issuer is `bucket`, as a daemon has left it, with `more` configuration.
+pub(super) async fn scene(bucket: &str, more: &str) -> Result<Option<(Scene, crate::irsad::Daemon)>> {
     let Some(cloud) = world_outside() else { return Ok(None) };
     let node = Node::start().await?;
     let mut machine = Machine::at(&node.root());
     cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
     let [port, ..] = free_ports()?;
-    let issuer = format!("issuer: {{ store: \"s3://{BUCKET}\" }}\n");
+    let issuer = format!("issuer: {{ store: \"s3://{bucket}\" }}\n");
     machine.write(CONFIG, &format!("version: 1\ncluster: echoer\n{issuer}webhook: {{ port: {port} }}\n{more}"))?;
     let token = node.mint(None).await?;
     let scene = Scene { node, cloud, machine };
@@ -97,7 +97,7 @@ async fn early_pod(scene: &Scene, role: &str) -> Result {
 
 #[tokio::test]
 async fn pod_of_the_example_gets_its_role_and_a_pod_without_credentials_is_explained() -> Result {
-    let Some((scene, mut daemon)) = scene("metrics: { port: 0 }\n").await? else { return Ok(()) };
+    let Some((scene, mut daemon)) = scene(BUCKET, "metrics: { port: 0 }\n").await? else { return Ok(()) };
     let role = format!("arn:aws:iam::{ACCOUNT}:role/s3-echoer");
     let arguments = ["trust-policy", "--namespace", "default", "--service-account", "s3-echoer", "--account", ACCOUNT];
     let policy = scene.machine.run(&arguments)?.stdout;

@@ -14,6 +14,7 @@ use crate::{
     prometheus::{Prometheus, programs, rules},
 };
 
+const BUCKET: &str = "irsad-watched";
 /// Metrics that only trouble, or work at this moment, shows.
 const NOT_ALWAYS: [&str; 2] = ["irsad_action_failures_total", "irsad_rollout_since_timestamp_seconds"];
 
@@ -50,7 +51,7 @@ fn metrics(expression: &str) -> BTreeSet<&str> {
 async fn prometheus_scrapes_irsad_and_answers_every_question_of_alerts_and_dashboard() -> Result {
     let Some(programs) = programs() else { return Ok(()) };
     let [port, ..] = free_ports()?;
-    let Some((scene, daemon)) = scene(&format!("metrics: {{ port: {port} }}\n")).await? else { return Ok(()) };
+    let Some((scene, daemon)) = scene(BUCKET, &format!("metrics: {{ port: {port} }}\n")).await? else { return Ok(()) };
     scene.node.kubectl(&["apply", "--filename", echoer::FILE]).await?;
     apply(&scene, &pod(&scene, "s3-echoer-1").await?).await?;
     let prometheus = Prometheus::start(&programs, port)?;
@@ -93,7 +94,7 @@ async fn prometheus_scrapes_irsad_and_answers_every_question_of_alerts_and_dashb
 
     // Somebody takes the registration and the keys away.
     scene.node.kubectl(&["delete", "mutatingwebhookconfiguration", "irsad-pod-identity"]).await?;
-    ask("s3", Method::DELETE, "/irsad-echoer/openid/v1/jwks", "").await?;
+    ask("s3", Method::DELETE, &format!("/{BUCKET}/openid/v1/jwks"), "").await?;
     daemon.signal("HUP")?;
     wait_until("both heals are counted", || {
         Ok(prometheus.query("irsad_heals_total{what=~\"object|document\"} == 1")?.len() == 2)

@@ -1,12 +1,15 @@
 //! What AWS checks and moto does not.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock, Mutex, Weak},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{ACCOUNT, Shared, denials, fault, request::Asked};
+use super::{ACCOUNT, Shared, State, denials, fault, request::Asked};
 
 /// Stands in the first line of every private key in PEM.
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
@@ -53,6 +56,7 @@ pub fn check_s3(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
     if !asked.is_signed() {
         return check_anonymous(shared, asked, &bucket);
     }
+    check_alone(shared, asked);
     if asked.operation == "CreateBucket" {
         return check_create(asked, &bucket);
     }
@@ -69,6 +73,16 @@ pub fn check_s3(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
         "PutObject" => check_put(shared, asked),
         "PutBucketPolicy" => check_policy(asked, &bucket),
         _ => Ok(()),
+    }
+}
+
+/// Of a bucket that two clouds share each knows one half, and tests of both fail by chance.
+fn check_alone(shared: &Shared, asked: &Asked) {
+    static USERS: LazyLock<Mutex<BTreeMap<String, Weak<Mutex<State>>>>> = LazyLock::new(Mutex::default);
+    let mut users = USERS.lock().expect("no test thread panics while it looks");
+    let user = users.entry(asked.bucket.clone()).or_insert_with(|| Arc::downgrade(&shared.state));
+    if !user.ptr_eq(&Arc::downgrade(&shared.state)) {
+        shared.state().violations.push(format!("{} in {}, a bucket of another test", asked.operation, asked.bucket));
     }
 }
 
