@@ -31,6 +31,7 @@ use crate::{
     world::World,
 };
 
+mod attempts;
 mod candidacy;
 mod configuration;
 mod journal;

@@ -40,11 +40,10 @@ use kube::{
 };
 pub use pods::LabelledPod;
 pub use request::{NoAnswer, Said};
-pub use service_account_roles::LabelledAccount;
 pub use service_accounts::{ConfigMap, ServiceAccount};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-pub use watched::Change;
+pub use watched::{Change, Listed};
 
 /// Longest time until a connection stands, TLS included. The server is this machine: it answers at once or is not there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);

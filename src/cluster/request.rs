@@ -62,10 +62,10 @@ impl Answer {
     }
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// Names and annotations of the objects in a list, without the objects (Kubernetes API concepts, "Fetching metadata").
-const LIST_OF_METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+pub(super) const LIST_OF_METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /// One request, complete.
 struct Question<'a> {

@@ -1,16 +1,14 @@
-//! `ServiceAccountRole` objects, and the service accounts that get their roles from them.
+//! `ServiceAccountRole` objects, and what is written into the service accounts that get their roles from them.
 //!
 //! It does not know what they are for: it lists, watches, and writes what it is told.
-
-use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     ApiServer,
-    request::NoAnswer,
-    watched::{Change, Kind},
+    request::{JSON, NoAnswer},
+    watched::{Change, Kind, Listed},
 };
 use crate::model::{
     probe::Probe,
@@ -19,72 +17,19 @@ use crate::model::{
     },
 };
 
-const JSON: &str = "application/json";
-const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-const ACCOUNTS: Kind<'static> = Kind {
-    path: "/api/v1/serviceaccounts",
-    selector: "",
-    list: METADATA_LIST,
-    object: METADATA,
-    expected: "a list of service accounts",
-};
-
-/// A service account with all of its labels and annotations.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "Object")]
-pub struct LabelledAccount {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// `metadata.uid`.
-    pub uid: String,
-    /// Labels.
-    pub labels: HashMap<String, String>,
-    /// Annotations.
-    pub annotations: HashMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    name: String,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    uid: String,
-    #[serde(default)]
-    labels: Option<HashMap<String, String>>,
-    #[serde(default)]
-    annotations: Option<HashMap<String, String>>,
-}
-
-impl From<Object> for LabelledAccount {
-    fn from(Object { metadata }: Object) -> Self {
-        let Metadata { name, namespace, uid, labels, annotations } = metadata;
-        let (labels, annotations) = (labels.unwrap_or_default(), annotations.unwrap_or_default());
-        Self { namespace, name, uid, labels, annotations }
-    }
-}
-
 impl ApiServer {
-    /// Hands over every object, page by page, and gives the version for [`ApiServer::watch_service_account_roles`]. `begin` is called
-    /// before the first one, and again where the list is begun anew.
+    /// Every object, and the version for [`ApiServer::watch_service_account_roles`].
     ///
     /// # Errors
     /// The list is not complete; [`NoAnswer::NotFound`] where the cluster does not know such objects (yet).
-    pub async fn list_service_account_roles(
-        &self,
-        begin: impl FnMut(),
-        take: impl FnMut(ServiceAccountRole),
-    ) -> Result<String, NoAnswer> {
-        let path = collection();
-        self.list_all(&roles(&path), begin, take).await
+    pub async fn list_service_account_roles(&self) -> Result<(Vec<ServiceAccountRole>, String), NoAnswer> {
+        let (mut all, path) = (Vec::new(), collection());
+        let take = |step| match step {
+            Listed::Begun => all.clear(),
+            Listed::One(object) => all.push(object),
+        };
+        let version = self.list_all(&roles(&path), take).await?;
+        Ok((all, version))
     }
 
     /// Tells every change of an object after the version `from`, which it keeps up to date, until the server ends it after some
@@ -99,30 +44,6 @@ impl ApiServer {
     ) -> Result<(), NoAnswer> {
         let path = collection();
         self.watch(&roles(&path), from, || (), tell).await
-    }
-
-    /// As [`ApiServer::list_service_account_roles`], for all service accounts.
-    ///
-    /// # Errors
-    /// The list is not complete.
-    pub async fn list_labelled_accounts(
-        &self,
-        begin: impl FnMut(),
-        take: impl FnMut(LabelledAccount),
-    ) -> Result<String, NoAnswer> {
-        self.list_all(&ACCOUNTS, begin, take).await
-    }
-
-    /// As [`ApiServer::watch_service_account_roles`], for all service accounts.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn watch_labelled_accounts(
-        &self,
-        from: &mut String,
-        tell: impl FnMut(Change<LabelledAccount>),
-    ) -> Result<(), NoAnswer> {
-        self.watch(&ACCOUNTS, from, || (), tell).await
     }
 
     /// Keeps an object from going away before [`ApiServer::hold_role`] lets it go, or lets it go. Only the object that was observed.

@@ -8,18 +8,16 @@ use serde::Deserialize;
 
 use super::{
     ApiServer,
-    request::NoAnswer,
-    watched::{Change, Kind},
+    request::{JSON, LIST_OF_METADATA, NoAnswer},
+    watched::{Change, Kind, Listed},
 };
 
-/// Names and annotations without the objects (Kubernetes API concepts, "Fetching metadata").
-const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/// One object's metadata (Kubernetes API concepts, "Fetching metadata").
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-const JSON: &str = "application/json";
 const SERVICE_ACCOUNTS: Kind<'static> = Kind {
     path: "/api/v1/serviceaccounts",
     selector: "",
-    list: METADATA_LIST,
+    list: LIST_OF_METADATA,
     object: METADATA,
     expected: "a list of service accounts",
 };
@@ -38,6 +36,10 @@ pub struct ServiceAccount {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// All of its labels.
+    pub labels: HashMap<String, String>,
     /// All of its annotations.
     pub annotations: HashMap<String, String>,
 }
@@ -63,13 +65,18 @@ struct Metadata {
     #[serde(default)]
     namespace: String,
     #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(default)]
     annotations: Option<HashMap<String, String>>,
 }
 
 impl From<Object> for ServiceAccount {
     fn from(Object { metadata, .. }: Object) -> Self {
-        let Metadata { name, namespace, annotations } = metadata;
-        Self { namespace, name, annotations: annotations.unwrap_or_default() }
+        let Metadata { name, namespace, uid, labels, annotations } = metadata;
+        let (labels, annotations) = (labels.unwrap_or_default(), annotations.unwrap_or_default());
+        Self { namespace, name, uid, labels, annotations }
     }
 }
 
@@ -81,16 +88,12 @@ impl From<Object> for ConfigMap {
 
 impl ApiServer {
     /// Hands over every service account of the cluster, page by page, and gives the version for
-    /// [`ApiServer::watch_service_accounts`]. `begin` is called before the first one, and again where the list is begun anew.
+    /// [`ApiServer::watch_service_accounts`].
     ///
     /// # Errors
     /// The list is not complete.
-    pub async fn list_service_accounts(
-        &self,
-        begin: impl FnMut(),
-        take: impl FnMut(ServiceAccount),
-    ) -> Result<String, NoAnswer> {
-        self.list_all(&SERVICE_ACCOUNTS, begin, take).await
+    pub async fn list_service_accounts(&self, take: impl FnMut(Listed<ServiceAccount>)) -> Result<String, NoAnswer> {
+        self.list_all(&SERVICE_ACCOUNTS, take).await
     }
 
     /// Tells every change of a service account after the version `from`, which it keeps up to date, until the server ends it after
@@ -131,7 +134,11 @@ impl ApiServer {
     /// Nothing is known of it.
     pub async fn role_map(&self, namespace: &str) -> Result<(Option<ConfigMap>, String), NoAnswer> {
         let (mut found, path) = (None, role_map_path(namespace));
-        let version = self.list_all(&role_map(&path), || (), |map| found = Some(map)).await?;
+        let take = |step| match step {
+            Listed::Begun => {}
+            Listed::One(map) => found = Some(map),
+        };
+        let version = self.list_all(&role_map(&path), take).await?;
         Ok((found, version))
     }
 

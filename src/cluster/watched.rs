@@ -38,6 +38,15 @@ pub(super) struct Kind<'a> {
     pub expected: &'static str,
 }
 
+/// One step of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed<T> {
+    /// The list begins. Where it begins a second time, what came before does not count.
+    Begun,
+    /// One of them.
+    One(T),
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<T> {
@@ -83,17 +92,15 @@ struct MarkMetadata {
 }
 
 impl ApiServer {
-    /// Every object, and the version from which on [`ApiServer::watch`] tells the changes. `begin` is called before the first one; a
-    /// second time where the list had to be begun again.
+    /// Every object, and the version from which on [`ApiServer::watch`] tells the changes.
     pub(super) async fn list_all<T: DeserializeOwned>(
         &self,
         kind: &Kind<'_>,
-        mut begin: impl FnMut(),
-        mut take: impl FnMut(T),
+        mut take: impl FnMut(Listed<T>),
     ) -> Result<String, NoAnswer> {
         let mut listed = Err(NoAnswer::TooLong { url: self.url(kind.path), limit_bytes: LONGEST_PAGE_BYTES });
         for size in PAGE_SIZES {
-            begin();
+            take(Listed::Begun);
             listed = self.list_by(kind, size, &mut take).await;
             if !matches!(listed, Err(NoAnswer::TooLong { .. })) {
                 break;
@@ -106,14 +113,14 @@ impl ApiServer {
         &self,
         kind: &Kind<'_>,
         size: u32,
-        take: &mut impl FnMut(T),
+        take: &mut impl FnMut(Listed<T>),
     ) -> Result<String, NoAnswer> {
         let mut more = String::new();
         loop {
             let path = format!("{}?limit={size}{}{more}", kind.path, kind.selector);
             let answer = self.get_as(&path, kind.list, LONGEST_PAGE_BYTES).await.and_then(Answer::success)?;
             let Page { metadata, items } = answer.json::<Page<T>>(kind.expected)?;
-            items.unwrap_or_default().into_iter().for_each(&mut *take);
+            items.unwrap_or_default().into_iter().for_each(|item| take(Listed::One(item)));
             if metadata.r#continue.is_empty() {
                 return Ok(metadata.resource_version);
             }
@@ -215,7 +222,11 @@ mod tests {
         })
         .await?;
         let mut names = Vec::new();
-        let version = api.list_service_accounts(|| (), |found| names.push(found.name)).await?;
+        let take = |step: Listed<ServiceAccount>| match step {
+            Listed::Begun => {}
+            Listed::One(found) => names.push(found.name),
+        };
+        let version = api.list_service_accounts(take).await?;
         assert_eq!((version.as_str(), names.concat().as_str()), ("7", "abc"));
         for seen in fake.seen() {
             let accept = seen.headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -235,10 +246,13 @@ mod tests {
             _ => page(&["a", "b"], "8", ""),
         })
         .await?;
-        let names = std::cell::RefCell::new(Vec::new());
-        let take = |found: ServiceAccount| names.borrow_mut().push(found.name);
-        let version = api.list_service_accounts(|| names.borrow_mut().clear(), take).await?;
-        assert_eq!((version.as_str(), names.into_inner().concat().as_str()), ("8", "ab"));
+        let mut names = Vec::new();
+        let take = |step: Listed<ServiceAccount>| match step {
+            Listed::Begun => names.clear(),
+            Listed::One(found) => names.push(found.name),
+        };
+        let version = api.list_service_accounts(take).await?;
+        assert_eq!((version.as_str(), names.concat().as_str()), ("8", "ab"));
         Ok(())
     }
 

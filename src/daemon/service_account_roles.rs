@@ -6,10 +6,7 @@
 mod follow;
 mod work;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch as flag,
@@ -96,11 +93,7 @@ impl Irsad {
     /// Every object, as the API server has it.
     pub(super) async fn list_objects(&self) -> Result<Vec<ServiceAccountRole>, String> {
         let api = self.world.asked_api_server().ok_or("for an API server, which has the ServiceAccountRoles")?;
-        let all = Mutex::new(Vec::new());
-        let locked = || all.lock().unwrap_or_else(PoisonError::into_inner);
-        let listed = api.list_service_account_roles(|| locked().clear(), |object| locked().push(object)).await;
-        listed.map_err(|error| error.reason())?;
-        Ok(std::mem::take(&mut *locked()))
+        api.list_service_account_roles().await.map(|(all, _)| all).map_err(|error| error.reason())
     }
 
     /// `None` where this process is not to look after objects.

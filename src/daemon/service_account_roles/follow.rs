@@ -11,9 +11,9 @@ use tokio::{
     time::sleep,
 };
 
-use super::Duty;
+use super::{super::attempts::Attempts, Duty};
 use crate::{
-    cluster::{ApiServer, Change, LabelledAccount, NoAnswer},
+    cluster::{ApiServer, Change, Listed, ServiceAccount},
     model::{
         cluster_object::{OWNER, OWNER_LABEL},
         service_account_role::{AccountName, Known, MARK, SeenAccount, ServiceAccountRole},
@@ -22,8 +22,8 @@ use crate::{
 
 /// Pause before an API server that does not answer is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After so many failures in a row all is listed anew: the version may be one that the server does not know.
-const MOST_FAILURES: u32 = 5;
+/// So many failures in a row are no news: an API server that restarts, a definition that is about to be applied.
+const PATIENCE: u32 = 10;
 
 /// What two followers fill and the worker reads.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Watched {
 impl Watched {
     /// All that is known. Not to be held across a wait.
     pub fn known(&self) -> MutexGuard<'_, Known> {
-        locked(&self.known)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until something has changed since the last time.
@@ -51,19 +51,27 @@ impl Watched {
 
 /// Follows the objects for as long as there is a duty.
 pub(super) async fn objects(duties: flag::Receiver<Option<Duty>>, watched: Arc<Watched>) {
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::new("cannot follow ServiceAccountRoles", PATIENCE);
     while let Some(api) = api(&duties) {
         let outcome = follow_objects(&api, &watched, &mut attempts).await;
-        attempts.after(outcome, "ServiceAccountRoles").await;
+        after(outcome, &mut attempts).await;
     }
 }
 
 /// Follows all service accounts, of which `annotation` names the role.
 pub(super) async fn accounts(duties: flag::Receiver<Option<Duty>>, annotation: String, watched: Arc<Watched>) {
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::new("cannot follow service accounts", PATIENCE);
     while let Some(api) = api(&duties) {
         let outcome = follow_accounts(&api, &annotation, &watched, &mut attempts).await;
-        attempts.after(outcome, "service accounts").await;
+        after(outcome, &mut attempts).await;
+    }
+}
+
+/// Says what came of an attempt, and waits where it was a failure.
+async fn after(outcome: Result<(), String>, attempts: &mut Attempts) {
+    attempts.note(&outcome);
+    if outcome.is_err() {
+        sleep(PAUSE).await;
     }
 }
 
@@ -71,14 +79,11 @@ fn api(duties: &flag::Receiver<Option<Duty>>) -> Option<ApiServer> {
     duties.borrow().as_ref().map(|duty| duty.hands.api.clone())
 }
 
-async fn follow_objects(api: &ApiServer, watched: &Watched, attempts: &mut Attempts) -> Result<(), NoAnswer> {
-    let mut version = match attempts.version.take() {
+async fn follow_objects(api: &ApiServer, watched: &Watched, attempts: &mut Attempts) -> Result<(), String> {
+    let mut version = match attempts.resume() {
         Some(version) => version,
         None => {
-            let all = Mutex::new(Vec::new());
-            let (begin, take) = (|| locked(&all).clear(), |object| locked(&all).push(object));
-            let version = api.list_service_account_roles(begin, take).await?;
-            let all = std::mem::take(&mut *locked(&all));
+            let (all, version) = api.list_service_account_roles().await.map_err(|error| error.reason())?;
             watched.change(|known| known.replace_objects(all));
             version
         }
@@ -98,19 +103,21 @@ async fn follow_accounts(
     annotation: &str,
     watched: &Watched,
     attempts: &mut Attempts,
-) -> Result<(), NoAnswer> {
-    let mut version = match attempts.version.take() {
+) -> Result<(), String> {
+    let mut version = match attempts.resume() {
         Some(version) => version,
         None => {
-            let all = Mutex::new(HashMap::new());
-            let take = |found: LabelledAccount| locked(&all).extend(seen(found, annotation));
-            let version = api.list_labelled_accounts(|| locked(&all).clear(), take).await?;
-            let all = std::mem::take(&mut *locked(&all));
+            let mut all = HashMap::new();
+            let version = api.list_service_accounts(|step| match step {
+                Listed::Begun => all.clear(),
+                Listed::One(found) => all.extend(seen(found, annotation)),
+            });
+            let version = version.await.map_err(|error| error.reason())?;
             watched.change(|known| known.replace_accounts(all));
             version
         }
     };
-    let change = |change: Change<LabelledAccount>| match change {
+    let change = |change: Change<ServiceAccount>| match change {
         Change::Put(found) => {
             if let Some((name, account)) = seen(found, annotation) {
                 watched.change(|known| known.put_account(name, account));
@@ -122,12 +129,12 @@ async fn follow_accounts(
             }
         }
     };
-    let ended = api.watch_labelled_accounts(&mut version, change).await;
+    let ended = api.watch_service_accounts(&mut version, || (), change).await;
     attempts.ended(version, ended)
 }
 
-fn seen(found: LabelledAccount, annotation: &str) -> Option<(AccountName, SeenAccount)> {
-    let LabelledAccount { namespace, name, uid, labels, mut annotations } = found;
+fn seen(found: ServiceAccount, annotation: &str) -> Option<(AccountName, SeenAccount)> {
+    let ServiceAccount { namespace, name, uid, labels, mut annotations } = found;
     let name = AccountName::new(&namespace, &name).ok()?;
     let account = SeenAccount {
         uid,
@@ -136,45 +143,4 @@ fn seen(found: LabelledAccount, annotation: &str) -> Option<(AccountName, SeenAc
         is_made: labels.get(OWNER_LABEL).is_some_and(|owner| owner == OWNER),
     };
     Some((name, account))
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How following one source has gone so far.
-#[derive(Debug, Default)]
-struct Attempts {
-    /// Where to resume; without it all is listed.
-    version: Option<String>,
-    failures: u32,
-    said: String,
-}
-
-impl Attempts {
-    fn ended(&mut self, version: String, ended: Result<(), NoAnswer>) -> Result<(), NoAnswer> {
-        let is_expired = matches!(ended, Err(NoAnswer::Expired { .. } | NoAnswer::NotFound { .. }));
-        self.version = (!is_expired && self.failures < MOST_FAILURES).then_some(version);
-        match ended {
-            Err(NoAnswer::Expired { .. }) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Says what is new about the outcome, and waits where it was a failure.
-    async fn after(&mut self, outcome: Result<(), NoAnswer>, what: &str) {
-        let Err(error) = outcome else {
-            self.failures = 0;
-            self.said.clear();
-            return;
-        };
-        self.failures = self.failures.saturating_add(1);
-        let why = error.reason();
-        // An API server that restarts is no news, nor is a definition that is about to be applied.
-        if self.failures > 10 && self.said != why {
-            tracing::warn!("cannot follow {what}: {why}");
-            self.said.clone_from(&why);
-        }
-        sleep(PAUSE).await;
-    }
 }

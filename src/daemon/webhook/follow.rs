@@ -1,7 +1,6 @@
 //! Keeps the webhook's service accounts, ConfigMap and file of container credentials in step with their sources.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
@@ -10,8 +9,9 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
+use super::super::attempts::Attempts;
 use crate::{
-    cluster::{ApiServer, Change, ConfigMap, NoAnswer, ServiceAccount},
+    cluster::{ApiServer, Change, ConfigMap, Listed, ServiceAccount},
     host::{Root, watch},
     model::{
         manifest::{LONGEST_MANIFEST_BYTES, Manifest},
@@ -28,8 +28,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longest time for one question about one service account, so that the next one is asked on a new connection.
 const QUESTION_LIMIT: Duration = Duration::from_secs(2);
-/// After so many failures in a row all is listed anew: the version may be one that the server does not know.
-const MOST_FAILURES: u32 = 5;
+/// So many failures in a row are no news: an API server that restarts.
+const PATIENCE: u32 = 2;
 /// The file of container credentials is read again after so long, even if no change of it was told.
 const FILE_INTERVAL: Duration = Duration::from_secs(60);
 const LARGEST_FILE_BYTES: u64 = 8 << 20;
@@ -100,14 +100,14 @@ impl<T: Fn(Result<(), String>)> Tell for T {}
 
 /// Keeps `accounts` in step, for ever.
 pub(super) async fn service_accounts(api: &Api, accounts: &Accounts, prefix: &str, tell: impl Tell) {
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::new("the webhook cannot follow service accounts", PATIENCE);
     loop {
         let outcome = match api.connect() {
             Ok(client) => follow_accounts(&client, accounts, prefix, &mut attempts, &tell).await,
             Err(why) => Err(why),
         };
         accounts.cut();
-        attempts.after(outcome, "service accounts", &tell).await;
+        after(outcome, &mut attempts, &tell).await;
     }
 }
 
@@ -118,19 +118,19 @@ async fn follow_accounts(
     attempts: &mut Attempts,
     tell: &impl Tell,
 ) -> Result<(), String> {
-    let mut version = match attempts.version.take() {
+    let mut version = match attempts.resume() {
         Some(version) => version,
         None => {
-            let all = RefCell::new(HashMap::new());
-            let version = client.list_service_accounts(
-                || all.borrow_mut().clear(),
-                |found| {
+            let mut all = HashMap::new();
+            let version = client.list_service_accounts(|step| match step {
+                Listed::Begun => all.clear(),
+                Listed::One(found) => {
                     let name = format!("{}/{}", found.namespace, found.name).into_boxed_str();
-                    all.borrow_mut().insert(name, account(&found, prefix));
-                },
-            );
+                    all.insert(name, account(&found, prefix));
+                }
+            });
             let version = version.await.map_err(|error| error.reason())?;
-            accounts.replace(all.into_inner());
+            accounts.replace(all);
             version
         }
     };
@@ -148,13 +148,13 @@ async fn follow_accounts(
 
 /// Keeps the ConfigMap in step, for ever. One that cannot be understood changes nothing.
 pub(super) async fn role_map(api: &Api, namespace: &str, reviewer: &Reviewer, tell: impl Tell) {
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::new("the webhook cannot follow the ConfigMap pod-identity-webhook", PATIENCE);
     loop {
         let outcome = match api.connect() {
             Ok(client) => follow_role_map(&client, namespace, reviewer, &mut attempts, &tell).await,
             Err(why) => Err(why),
         };
-        attempts.after(outcome, "the ConfigMap pod-identity-webhook", &tell).await;
+        after(outcome, &mut attempts, &tell).await;
     }
 }
 
@@ -165,7 +165,7 @@ async fn follow_role_map(
     attempts: &mut Attempts,
     tell: &impl Tell,
 ) -> Result<(), String> {
-    let mut version = match attempts.version.take() {
+    let mut version = match attempts.resume() {
         Some(version) => version,
         None => {
             let (found, version) = client.role_map(namespace).await.map_err(|error| error.reason())?;
@@ -197,40 +197,10 @@ fn take_role_map(found: &ConfigMap, namespace: &str, reviewer: &Reviewer) {
     }
 }
 
-/// How following one source has gone so far.
-#[derive(Debug, Default)]
-struct Attempts {
-    /// Where to resume; without it all is listed.
-    version: Option<String>,
-    failures: u32,
-    said: String,
-}
-
-impl Attempts {
-    /// The watch came to an end.
-    fn ended(&mut self, version: String, ended: Result<(), NoAnswer>) -> Result<(), String> {
-        let is_expired = matches!(ended, Err(NoAnswer::Expired { .. }));
-        self.version = (!is_expired && self.failures < MOST_FAILURES).then_some(version);
-        match ended {
-            Ok(()) => Ok(()),
-            Err(NoAnswer::Expired { .. }) => Ok(()),
-            Err(error) => Err(error.reason()),
-        }
-    }
-
-    /// Says what is new about the outcome, and waits where it was a failure.
-    async fn after(&mut self, outcome: Result<(), String>, what: &str, tell: &impl Tell) {
-        let Err(why) = outcome else {
-            self.failures = 0;
-            self.said.clear();
-            return;
-        };
-        self.failures = self.failures.saturating_add(1);
-        // An API server that restarts is no news.
-        if self.failures > 2 && self.said != why {
-            tracing::warn!("the webhook cannot follow {what}: {why}");
-            self.said.clone_from(&why);
-        }
+/// Says what came of an attempt, and waits where it was a failure.
+async fn after(outcome: Result<(), String>, attempts: &mut Attempts, tell: &impl Tell) {
+    attempts.note(&outcome);
+    if let Err(why) = outcome {
         tell(Err(why));
         sleep(PAUSE).await;
     }

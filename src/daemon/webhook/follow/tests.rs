@@ -165,7 +165,7 @@ async fn certificate_of_the_kubeconfig_that_was_renewed_is_used_without_a_restar
     let other = Fake::start("127.0.0.1", &["127.0.0.1"], |_| Reply::Silence).await?;
     let right = std::fs::read(node.folder.path().join("admin.conf"))?;
     std::fs::write(node.folder.path().join("admin.conf"), other.kubeconfig(""))?;
-    assert!(node.api.connect()?.list_service_accounts(|| (), |_| ()).await.is_err());
+    assert!(node.api.connect()?.list_service_accounts(|_| ()).await.is_err());
     std::fs::write(node.folder.path().join("admin.conf"), right)?;
     node.follow_until(|node| node.queries().len() >= 2).await?;
     Ok(())
