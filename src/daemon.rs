@@ -260,14 +260,14 @@ impl Irsad {
         }
     }
 
-    /// The daemon: passes until the process is asked to stop. `load` reads the configuration anew, `held` is the webhook's socket
-    /// where systemd holds it.
+    /// The daemon: passes until the process is asked to stop. `load` reads the configuration anew, `held` are the webhook's
+    /// sockets that systemd holds.
     ///
     /// # Errors
     /// Signals or file changes cannot be received any more: systemd starts us again.
     pub async fn run<F>(
         &mut self,
-        held: Option<TcpListener>,
+        held: Vec<TcpListener>,
         config_files: Vec<PathBuf>,
         load: impl Fn() -> F,
     ) -> anyhow::Result<()>

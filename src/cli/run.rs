@@ -28,9 +28,9 @@ impl Run {
         let level = if self.once { "warn" } else { "info" };
         systemd::init_logging(global.log.as_deref().unwrap_or(level))?;
         // Before anything else: there is one thread yet.
-        let held = systemd::held_socket(WEBHOOK_SOCKET).unwrap_or_else(|error| {
-            tracing::warn!("the socket {WEBHOOK_SOCKET} of systemd is not used: {error}");
-            None
+        let held = systemd::held_sockets(WEBHOOK_SOCKET).unwrap_or_else(|error| {
+            tracing::warn!("the sockets {WEBHOOK_SOCKET} of systemd are not used: {error}");
+            Vec::new()
         });
         let root = settings::root(global)?;
         let settings = settings::load(global).await?;

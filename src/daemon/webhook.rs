@@ -69,6 +69,8 @@ struct Order {
     serve: Option<(Place, Manner)>,
     /// `caBundle` of the registration, as far as it is known.
     registered: Option<String>,
+    /// Port that API servers call by the registration, as it was last known.
+    called_at: Option<u16>,
     /// The process ends.
     ends: bool,
 }
@@ -85,11 +87,11 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    /// Begins to serve as `settings` say. `held` is the socket that systemd holds, if it does.
+    /// Begins to serve as `settings` say. `held` are the sockets that systemd holds.
     ///
     /// # Errors
     /// There is no thread or no runtime left for it.
-    pub fn begin(root: Root, settings: &Settings, held: Option<TcpListener>) -> anyhow::Result<Self> {
+    pub fn begin(root: Root, settings: &Settings, held: Vec<TcpListener>) -> anyhow::Result<Self> {
         let (order, orders) = flag::channel(Order { serve: serve(settings, false), ..Order::default() });
         let (states, state) = flag::channel(State::default());
         if order.borrow().serve.is_some() {
@@ -139,17 +141,22 @@ impl Webhook {
     /// Goes by what a look has found of the registration. Where that is not known it serves on, or not, as before: no server is taken
     /// from API servers that may still be told to call it.
     pub fn hear(&self, settings: &Settings, found: &WebhookFacts, mode: Mode) {
-        self.tell_registered(found.trusted().as_deref());
+        self.tell_registered(found.trusted().as_deref(), found.called_at());
         if let Some(is_called) = found.must_serve(mode) {
             self.change(settings, is_called);
         }
     }
 
-    /// Tells the `caBundle` that is registered now, `None` where there is none or it is not known.
-    fn tell_registered(&self, bundle: Option<&str>) {
+    /// Tells the `caBundle` that is registered now, `None` where there is none or it is not known, and the port.
+    fn tell_registered(&self, bundle: Option<&str>, port: Probe<u16>) {
         self.order.send_if_modified(|order| {
-            let is_new = order.registered.as_deref() != bundle;
-            order.registered = bundle.map(str::to_owned);
+            let called_at = match port {
+                Probe::Present(port) => Some(port),
+                Probe::Absent => None,
+                Probe::Unknown(_) => order.called_at,
+            };
+            let is_new = order.registered.as_deref() != bundle || order.called_at != called_at;
+            (order.registered, order.called_at) = (bundle.map(str::to_owned), called_at);
             is_new
         });
     }

@@ -51,15 +51,16 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
 }
 
-/// The listening TCP socket that systemd opened and keeps for us under `FileDescriptorName=` `name` (sd_listen_fds(3)); `None` where
-/// it keeps none. To be called once, before there is a second thread: it takes the variables out of the environment.
+/// The listening TCP sockets that systemd opened and keeps for us under `FileDescriptorName=` `name` (sd_listen_fds(3)). To be called
+/// once, before there is a second thread: it takes the variables out of the environment.
 ///
 /// # Errors
-/// There is one, but it is no TCP socket that listens.
-pub fn held_socket(name: &str) -> io::Result<Option<TcpListener>> {
+/// One of them is no TCP socket that listens.
+pub fn held_sockets(name: &str) -> io::Result<Vec<TcpListener>> {
     let names: Vec<String> = sd_notify::listen_fds_with_names()?.map(|(_, name)| name).collect();
-    let Some(place) = names.iter().position(|found| found == name) else { return Ok(None) };
-    ListenFd::from_env().take_tcp_listener(place)
+    let mut found = ListenFd::from_env();
+    let places = names.iter().enumerate().filter(|(_, found)| *found == name);
+    places.filter_map(|(place, _)| found.take_tcp_listener(place).transpose()).collect()
 }
 
 fn notify(state: &[NotifyState<'_>]) {

@@ -177,6 +177,12 @@ pub fn trusted(stored: &StoredObject) -> String {
     text.unwrap_or_default()
 }
 
+/// The port of each node's loopback address that API servers call by a stored configuration; `None` where it names none.
+pub fn called_at(stored: &StoredObject) -> Option<u16> {
+    let url = stored.body()["webhooks"][0]["clientConfig"]["url"].as_str()?;
+    url.strip_prefix("https://127.0.0.1:")?.strip_suffix(PATH)?.parse().ok()
+}
+
 /// Whether API servers trust this certificate by a stored configuration.
 pub fn is_trusted(stored: &StoredObject, certificate: &str) -> bool {
     trusted(stored).contains(certificate.trim())

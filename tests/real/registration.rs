@@ -184,7 +184,8 @@ impl Daemon {
     fn write(machine: &Machine, mode: &str, port: u16) -> Result {
         let configuration = format!(
             "version: 1\ncluster: webhook\nissuer: {{ store: \"file:///srv/oidc\", url: https://oidc.example.com }}\n\
-             provider: {{ manage: false }}\napiServer: {{ restart: never }}\nwebhook: {{ mode: {mode}, port: {port} }}\n"
+             provider: {{ manage: false }}\napiServer: {{ restart: never }}\nwebhook: {{ mode: {mode}, port: {port} }}\n\
+             metrics: {{ port: 0 }}\n"
         );
         machine.write("/etc/irsad/irsad.yaml", &configuration)
     }
@@ -193,9 +194,8 @@ impl Daemon {
     async fn until(&self, what: &str, is_so: impl Fn(Option<&Value>, &str) -> bool) -> Result {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            let report = self.machine.read("/run/irsad/status.json").unwrap_or_default();
-            let report: Value = serde_json::from_str(&report).unwrap_or_default();
-            if is_so(self.registration().await?.as_ref(), report["webhook"]["summary"].as_str().unwrap_or_default()) {
+            let (registration, summary) = self.seen().await?;
+            if is_so(registration.as_ref(), &summary) {
                 return Ok(());
             }
             sleep(Duration::from_millis(100)).await;
@@ -203,10 +203,15 @@ impl Daemon {
         Err(format!("waited in vain for {what}\n{}", self.machine.run(&["status"])?.stdout).into())
     }
 
-    async fn registration(&self) -> Result<Option<Value>> {
+    /// The registration where there is one, and what `irsad status` says of the webhook.
+    async fn seen(&self) -> Result<(Option<Value>, String)> {
+        let report = self.machine.read("/run/irsad/status.json").unwrap_or_default();
+        let report: Value = serde_json::from_str(&report).unwrap_or_default();
+        let summary = report["webhook"]["summary"].as_str().unwrap_or_default();
         let get = ["get", "mutatingwebhookconfiguration", "irsad-pod-identity", "--ignore-not-found", "-o", "json"];
         let text = self.node.kubectl(&get).await?;
-        Ok(if text.trim().is_empty() { None } else { Some(serde_json::from_str(&text)?) })
+        let registration = if text.trim().is_empty() { None } else { Some(serde_json::from_str(&text)?) };
+        Ok((registration, summary.to_owned()))
     }
 
     /// Volumes that a new pod of service account `app` would have.
@@ -256,7 +261,23 @@ async fn webhook_is_registered_by_the_daemon_tried_by_it_mended_and_taken_back()
         .until("a registration that is back", |registration, summary| registration.is_some() && summary == serves)
         .await?;
 
-    Daemon::write(&daemon.machine, "none", port)?;
+    let other = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    Daemon::write(&daemon.machine, "builtIn", other)?;
+    process.signal("HUP")?;
+    let serves = format!("built in, serves on 127.0.0.1:{other}, registered, answers");
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // At either port, and while the daemon is between the two.
+        assert!(daemon.volumes_of_a_pod().await?.contains("aws-iam-token"));
+        let (registration, summary) = daemon.seen().await?;
+        if summary == serves && registration.is_some_and(|found| found.to_string().contains(&other.to_string())) {
+            break;
+        }
+        assert!(Instant::now() < until, "the registration stays at {port}: {summary}");
+    }
+    assert!(daemon.volumes_of_a_pod().await?.contains("aws-iam-token"));
+
+    Daemon::write(&daemon.machine, "none", other)?;
     process.signal("HUP")?;
     daemon.until("no registration", |registration, summary| registration.is_none() && summary.is_empty()).await?;
     assert_eq!(daemon.volumes_of_a_pod().await?, "null");

@@ -1,13 +1,14 @@
 //! One life of the webhook after the other: from a place to serve at to the next one.
 
 use std::{
-    net::TcpListener,
-    sync::{Arc, Mutex, PoisonError},
+    net::TcpListener as StdListener,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
 use tokio::{
+    net::TcpListener,
     sync::watch as flag,
     time::{sleep, timeout},
 };
@@ -25,7 +26,7 @@ use crate::{
         accounts::Accounts,
         certificate::{Certificates, Shown},
         server::{self, Limits},
-        socket,
+        socket::{ListenError, Sockets},
         stats::Stats,
     },
 };
@@ -34,24 +35,30 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(2);
 /// How often it is looked whether a certificate is due, and after a failure tried again.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// API servers learn of another port a moment after this node: so long the one of before is still served.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// Serves as `orders` say until the process ends.
 pub(super) async fn keep(
     root: Root,
-    held: Option<TcpListener>,
+    held: Vec<StdListener>,
     mut orders: flag::Receiver<Order>,
     states: flag::Sender<State>,
     reviews: Arc<Stats>,
 ) {
+    let sockets = Mutex::new(Sockets::new(held));
     loop {
         let order = orders.borrow_and_update().clone();
         if order.ends {
             return;
         }
+        let ports = order.serve.iter().flat_map(|(place, _)| [Some(place.port), order.called_at]).flatten();
+        locked(&sockets).keep_only(&ports.collect::<Vec<_>>());
         match order.serve {
             Some((place, manner)) => {
-                let round = Round { root: &root, place: &place, parts: Parts::new(&states), reviews: &reviews };
-                round.serve(manner, held.as_ref(), &mut orders).await;
+                let parts = Parts::new(&states);
+                let round = Round { root: &root, place: &place, parts, sockets: &sockets, reviews: &reviews };
+                round.serve(manner, &mut orders).await;
             }
             None => {
                 states.send_replace(State::default());
@@ -126,16 +133,22 @@ impl<'a> Parts<'a> {
     }
 }
 
+fn locked(sockets: &Mutex<Sockets>) -> MutexGuard<'_, Sockets> {
+    sockets.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Round<'a> {
     root: &'a Root,
     place: &'a Place,
     parts: Parts<'a>,
+    /// They outlive the round.
+    sockets: &'a Mutex<Sockets>,
     reviews: &'a Arc<Stats>,
 }
 
 impl Round<'_> {
     /// Serves until another place is ordered or the process ends, and finishes what is under way.
-    async fn serve(&self, manner: Manner, held: Option<&TcpListener>, orders: &mut flag::Receiver<Order>) {
+    async fn serve(&self, manner: Manner, orders: &mut flag::Receiver<Order>) {
         let Place { manifest, kubeconfig, annotation_prefix: prefix, .. } = self.place;
         let api = follow::Api::new(self.root.clone(), manifest, kubeconfig);
         let accounts = Accounts::new(api.ask(prefix));
@@ -144,7 +157,7 @@ impl Round<'_> {
             Mutation { settings, grace, fallback: RoleMap::default(), credentials: ContainerCredentials::default() };
         let reviewer = Reviewer::new(Arc::clone(&accounts), mutation);
         let (stop, stopped) = flag::channel(false);
-        let (mut changes, mut renewals) = (orders.clone(), orders.clone());
+        let (mut changes, mut renewals, mut moves) = (orders.clone(), orders.clone(), orders.clone());
         // The accounts are being listed while the certificate is made and the port may still be taken.
         let followers = async {
             tokio::join!(
@@ -157,10 +170,16 @@ impl Round<'_> {
         };
         let server = async {
             let Some((certificates, shown)) = self.certificates(stopped.clone()).await else { return };
-            let renew = self.renew(certificates, &shown, &mut renewals);
-            let serve = self.listen(held, &shown, &reviewer, stopped);
+            let answers = Answers { shown, reviewer: Arc::clone(&reviewer), reviews: Arc::clone(self.reviews) };
+            let renew = self.renew(certificates, &answers.shown, &mut renewals);
+            let serve = async {
+                tokio::join!(
+                    self.serve_at_its_port(&answers, stopped.clone()),
+                    self.serve_where_it_is_called(&answers, &mut moves, stopped),
+                )
+            };
             tokio::select! {
-                () = serve => {}
+                _ = serve => {}
                 () = renew => {}
             }
         };
@@ -242,27 +261,97 @@ impl Round<'_> {
         }
     }
 
-    /// Listens as soon as that is possible and serves until it is told to stop.
-    async fn listen(
+    /// Serves at the configured port until it is told to stop.
+    async fn serve_at_its_port(&self, answers: &Answers, mut stopped: flag::Receiver<bool>) {
+        let listen = || {
+            let opened = locked(self.sockets).listen(self.place.port);
+            self.parts.set(Part::Socket, opened.as_ref().map(drop).map_err(|error| sentence(error)));
+            opened
+        };
+        if let Some(listener) = opened(listen, &mut stopped).await {
+            answers.give(listener, stopped).await;
+        }
+    }
+
+    /// Serves at the port that API servers are told to call, where it is another one, until it is told to stop: while `webhook.port`
+    /// changes, some nodes are not at the new port yet.
+    async fn serve_where_it_is_called(
         &self,
-        held: Option<&TcpListener>,
-        shown: &Arc<Shown>,
-        reviewer: &Arc<Reviewer>,
+        answers: &Answers,
+        orders: &mut flag::Receiver<Order>,
         mut stopped: flag::Receiver<bool>,
     ) {
-        let listener = loop {
-            match socket::listen(held, self.place.port) {
-                Ok(listener) => break listener,
-                Err(error) => self.parts.set(Part::Socket, Err(sentence(&error))),
+        let is_old = |order: &Order| order.called_at.is_some_and(|port| port != self.place.port);
+        loop {
+            let called_at = tokio::select! {
+                order = orders.wait_for(is_old) => order.ok().and_then(|order| order.called_at),
+                _ = stopped.wait_for(|stopped| *stopped) => None,
+            };
+            let Some(port) = called_at else { return };
+            let (end, ended) = flag::channel(false);
+            // Why it cannot be called there is what the look finds that calls it.
+            let listen = || locked(self.sockets).listen_also(port);
+            let serve = async {
+                if let Some(listener) = opened(listen, &mut ended.clone()).await {
+                    answers.give(listener, ended.clone()).await;
+                }
+            };
+            let until = async {
+                tokio::select! {
+                    () = is_called_elsewhere(orders, port, LINGER) => {}
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                }
+                end.send_replace(true);
+            };
+            tokio::join!(serve, until);
+            if *stopped.borrow() {
+                return;
             }
-            tokio::select! {
-                () = sleep(PAUSE) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => return,
-            }
-        };
-        self.parts.set(Part::Socket, Ok(()));
-        let (tls, reviews) = (shown.server_config(), Arc::clone(self.reviews));
-        server::serve(listener, tls, Arc::clone(reviewer), reviews, Limits::default(), stopped).await;
+            locked(self.sockets).keep_only(&[self.place.port]);
+        }
+    }
+}
+
+/// Waits until this port has not been registered for `linger`.
+async fn is_called_elsewhere(orders: &mut flag::Receiver<Order>, port: u16, linger: Duration) {
+    loop {
+        if orders.wait_for(|order| order.called_at != Some(port)).await.is_err() {
+            return;
+        }
+        let back = timeout(linger, orders.wait_for(|order| order.called_at == Some(port))).await;
+        if !matches!(back, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// What `listen` opens, as soon as it can; `None` where the stop comes before.
+async fn opened(
+    listen: impl Fn() -> Result<TcpListener, ListenError>,
+    stopped: &mut flag::Receiver<bool>,
+) -> Option<TcpListener> {
+    loop {
+        if let Ok(listener) = listen() {
+            return Some(listener);
+        }
+        tokio::select! {
+            () = sleep(PAUSE) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return None,
+        }
+    }
+}
+
+/// What is given wherever it is called.
+struct Answers {
+    shown: Arc<Shown>,
+    reviewer: Arc<Reviewer>,
+    reviews: Arc<Stats>,
+}
+
+impl Answers {
+    async fn give(&self, listener: TcpListener, stopped: flag::Receiver<bool>) {
+        let (tls, reviews) = (self.shown.server_config(), Arc::clone(&self.reviews));
+        server::serve(listener, tls, Arc::clone(&self.reviewer), reviews, Limits::default(), stopped).await;
     }
 }
 
@@ -279,24 +368,53 @@ mod tests {
         Ok(said.await.map_err(|_| format!("never said {ready:?}"))??.clone())
     }
 
+    fn serve(port: u16) -> Option<(Place, Manner)> {
+        let manner = Manner { settings: super::super::follow::tests::settings(), grace: Duration::from_secs(5) };
+        let place = Place {
+            port,
+            manifest: Path::new("/manifest.yaml").to_owned(),
+            kubeconfig: Path::new("/admin.conf").to_owned(),
+            annotation_prefix: manner.settings.annotation_prefix.clone(),
+            role_map: None,
+            credentials: None,
+        };
+        Some((place, manner))
+    }
+
+    fn free_port() -> Outcome<(StdListener, u16)> {
+        let listener = StdListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        Ok((listener, port))
+    }
+
+    fn answers(port: u16) -> bool {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    }
+
+    async fn closed(port: u16) {
+        while answers(port) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Runs `script` beside the webhook, which it has to end.
+    async fn beside(
+        orders: flag::Receiver<Order>,
+        states: flag::Sender<State>,
+        script: impl Future<Output = Outcome<()>>,
+    ) -> Outcome<()> {
+        let node = Node::quiet().await?;
+        let root = Root::new(node.folder())?;
+        let both = async {
+            let ((), outcome) = tokio::join!(keep(root, Vec::new(), orders, states, Arc::default()), script);
+            outcome
+        };
+        timeout(Duration::from_secs(600), both).await?
+    }
+
     #[tokio::test]
     async fn webhook_says_what_keeps_it_from_answering_and_moves_to_another_port_when_told() -> Outcome<()> {
-        let node = Node::quiet().await?;
-        let taken = TcpListener::bind("127.0.0.1:0")?;
-        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let serve = |port| {
-            let manner = Manner { settings: super::super::follow::tests::settings(), grace: Duration::from_secs(5) };
-            let place = Place {
-                port,
-                manifest: Path::new("/manifest.yaml").to_owned(),
-                kubeconfig: Path::new("/admin.conf").to_owned(),
-                annotation_prefix: manner.settings.annotation_prefix.clone(),
-                role_map: None,
-                credentials: None,
-            };
-            Some((place, manner))
-        };
-        let port = taken.local_addr()?.port();
+        let ((taken, port), (_, free)) = (free_port()?, free_port()?);
         let (order, orders) = flag::channel(Order { serve: serve(port), ..Order::default() });
         let (states, mut state) = flag::channel(State::default());
         let script = async {
@@ -307,26 +425,56 @@ mod tests {
             says(&mut state, &Err(sentence)).await?;
             drop(taken);
             let first = says(&mut state, &Ok(())).await?;
-            assert!(first.certificates.len() == 1 && TcpStream::connect(("127.0.0.1", port)).is_ok());
+            assert!(first.certificates.len() == 1 && answers(port));
             order.send_modify(|order| order.serve = serve(free));
-            while TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                sleep(Duration::from_millis(5)).await;
-            }
+            closed(port).await;
             let second = says(&mut state, &Ok(())).await?;
-            assert!(TcpStream::connect(("127.0.0.1", free)).is_ok());
+            assert!(answers(free));
             assert_eq!(second.certificates, first.certificates);
             order.send_modify(|order| order.serve = None);
             state.wait_for(|state| *state == State::default()).await?;
             order.send_modify(|order| order.ends = true);
-            std::future::pending::<Outcome<()>>().await
+            Ok(())
         };
-        let root = Root::new(node.folder())?;
-        let ended = timeout(Duration::from_secs(60), async {
-            tokio::select! {
-                () = keep(root, None, orders, states, Arc::default()) => Outcome::Ok(()),
-                failed = script => failed,
-            }
-        });
-        ended.await?
+        beside(orders, states, script).await
+    }
+
+    #[tokio::test]
+    async fn webhook_answers_at_the_port_that_is_registered_until_api_servers_know_the_new_one() -> Outcome<()> {
+        let ((_, old), (_, new)) = (free_port()?, free_port()?);
+        let (order, orders) = flag::channel(Order { serve: serve(old), called_at: Some(old), ..Order::default() });
+        let (states, mut state) = flag::channel(State::default());
+        let script = async {
+            says(&mut state, &Ok(())).await?;
+            order.send_modify(|order| order.serve = serve(new));
+            says(&mut state, &Err(STARTING.to_owned())).await?;
+            assert!(answers(old), "a call waits while the webhook begins anew");
+            says(&mut state, &Ok(())).await?;
+            assert!(answers(old) && answers(new));
+            order.send_modify(|order| order.called_at = Some(new));
+            assert!(answers(old), "an API server may not know the new port yet");
+            order.send_modify(|order| order.ends = true);
+            Ok(())
+        };
+        beside(orders, states, script).await
+    }
+
+    #[tokio::test]
+    async fn port_that_is_registered_again_a_moment_later_was_never_left() -> Outcome<()> {
+        let (order, mut orders) = flag::channel(Order { called_at: Some(2), ..Order::default() });
+        let left = is_called_elsewhere(&mut orders, 1, Duration::from_secs(3600));
+        let script = async {
+            tokio::task::yield_now().await;
+            order.send_modify(|order| order.called_at = Some(1));
+            tokio::task::yield_now().await;
+        };
+        tokio::select! {
+            biased;
+            () = left => return Err("it was left".into()),
+            () = script => {}
+        }
+        order.send_modify(|order| order.called_at = None);
+        is_called_elsewhere(&mut orders, 1, Duration::ZERO).await;
+        Ok(())
     }
 }

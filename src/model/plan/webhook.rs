@@ -12,7 +12,7 @@ use crate::model::{
     cluster_object::{ObjectPlace, StoredObject},
     probe::Probe,
     rotation::Ack,
-    webhook::{FailurePolicy, Mode, WebhookState, trusted},
+    webhook::{FailurePolicy, Mode, WebhookState, called_at, trusted},
 };
 
 use super::{
@@ -66,6 +66,17 @@ impl WebhookFacts {
     /// that is not known.
     pub fn trusted(&self) -> Option<String> {
         self.built_in.present().filter(|stored| stored.is_ours()).map(trusted)
+    }
+
+    /// The port of each node that API servers call; Absent where they are not told to call any.
+    pub fn called_at(&self) -> Probe<u16> {
+        match &self.built_in {
+            Probe::Present(stored) => {
+                stored.is_ours().then(|| called_at(stored)).flatten().map_or(Probe::Absent, Probe::Present)
+            }
+            Probe::Absent => Probe::Absent,
+            Probe::Unknown(why) => Probe::Unknown(why.clone()),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
         Mutation,
         accounts::{Accounts, Answer, Asking},
         certificate::{Certificate, Shown},
-        socket::listen,
+        socket::Sockets,
     },
 };
 
@@ -113,7 +113,7 @@ impl Served {
         ask: impl Fn() -> Asking + Send + Sync + 'static,
     ) -> Outcome<Self> {
         let port = socket.local_addr()?.port();
-        let listener = listen(Some(socket), port)?;
+        let listener = Sockets::new(vec![socket.try_clone()?]).listen(port)?;
         let accounts = Accounts::new(Box::new(move |_, _| ask()));
         let mutation = Mutation {
             settings: settings(),

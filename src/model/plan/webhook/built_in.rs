@@ -10,7 +10,7 @@ use crate::model::{
     plan::{Action, Desired, Plan, SharedFacts, WAITING_INTERVAL, ack},
     probe::Probe,
     rotation::{Ack, required},
-    webhook::{STARTING, built_in, built_in_place, has_additions, is_as_wanted},
+    webhook::{DesiredWebhook, STARTING, built_in, built_in_place, called_at, has_additions, is_as_wanted},
 };
 
 /// An API server whose node has no webhook that is ready.
@@ -19,6 +19,8 @@ struct Missing {
     why: String,
     /// It will come by itself, as far as is known.
     comes_by_itself: bool,
+    /// It is ready, but configured for another port.
+    is_elsewhere: bool,
 }
 
 impl fmt::Display for Missing {
@@ -64,22 +66,34 @@ impl Look<'_> {
                 plan.needs_a_person.push(foreign(&built_in_place()));
                 false
             }
-            Probe::Present(_) => {
-                self.say(missing, plan);
-                self.keep(plan) && matches!(self.webhook.call, Some(Ok(())))
+            Probe::Present(stored) => {
+                let port = self.port(called_at(stored));
+                self.say(missing, port, plan);
+                self.keep(port, plan) && matches!(self.webhook.call, Some(Ok(())))
             }
         }
     }
 
+    /// The port that API servers are to call: the one of before as long as a node is configured for it.
+    fn port(&self, before: Option<u16>) -> u16 {
+        let servers = servers(self.shared);
+        let is_for = |ack: &Ack, port| {
+            let state = ack.webhook.as_ref().filter(|_| servers.contains(&ack.node) && is_fresh(ack, self.now));
+            state.is_some_and(|state| state.port == port)
+        };
+        let stays = |port: &u16| self.shared.acks.iter().any(|ack| is_for(ack, *port));
+        before.filter(stays).unwrap_or(self.desired.webhook.port)
+    }
+
     /// Mends what differs from what is wanted; whether nothing did.
-    fn keep(&self, plan: &mut Plan) -> bool {
+    fn keep(&self, port: u16, plan: &mut Plan) -> bool {
         let certificates = self.certificates();
         let Some(stored) = self.webhook.built_in.present() else { return false };
         // Without any report there is nothing to trust: a registration that trusts nobody would be worse than the one that is there.
         if certificates.is_empty() {
             return false;
         }
-        let wanted = built_in(&self.desired.webhook, &certificates);
+        let wanted = built_in(&DesiredWebhook { port, ..self.desired.webhook.clone() }, &certificates);
         if is_as_wanted(stored, &wanted) {
             return true;
         }
@@ -100,9 +114,18 @@ impl Look<'_> {
         remove(&built_in_place(), &self.webhook.built_in, plan);
     }
 
-    /// API servers that have no webhook to call although they are told to.
-    fn say(&self, missing: Vec<Missing>, plan: &mut Plan) {
-        for Missing { node, why, comes_by_itself } in missing {
+    /// API servers that have no webhook to call although they are told to call `port`, where every daemon serves, whatever port it is
+    /// configured for.
+    fn say(&self, missing: Vec<Missing>, port: u16, plan: &mut Plan) {
+        let (elsewhere, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|missing| missing.is_elsewhere);
+        if !elsewhere.is_empty() {
+            let names = elsewhere.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            plan.wait(
+                format!("for one webhook.port on every node: {names}; until then kube-apiserver calls port {port}, and each node serves it"),
+                WAITING_INTERVAL,
+            );
+        }
+        for Missing { node, why, comes_by_itself, .. } in missing {
             let consequence = consequence(self.desired.webhook.failure_policy);
             let text = format!(
                 "kube-apiserver of {node} has no pod-identity webhook to call ({why}): {consequence}; the registration stays for the \
@@ -140,7 +163,9 @@ fn missing(desired: &Desired, shared: &SharedFacts, now: Timestamp) -> Vec<Missi
     let why = |node: String| {
         let ack = shared.acks.iter().find(|ack| ack.node == node);
         let why = why_not(desired.webhook.port, ack, now)?;
-        Some(Missing { comes_by_itself: why == STARTING || is_new(shared, &node, now), why, node })
+        let state = ack.filter(|ack| is_fresh(ack, now)).and_then(|ack| ack.webhook.as_ref());
+        let is_elsewhere = state.is_some_and(|state| why_not(state.port, ack, now).is_none());
+        Some(Missing { comes_by_itself: why == STARTING || is_new(shared, &node, now), is_elsewhere, why, node })
     };
     servers(shared).into_iter().filter_map(why).collect()
 }
@@ -153,12 +178,16 @@ fn servers(shared: &SharedFacts) -> Vec<String> {
     names
 }
 
+/// Whether a node has reported lately.
+fn is_fresh(ack: &Ack, now: Timestamp) -> bool {
+    now.duration_since(ack.at) < ack::EXPIRY
+}
+
 /// Why the webhook of a node cannot be called at `port`; `None` where it can.
 fn why_not(port: u16, ack: Option<&Ack>, now: Timestamp) -> Option<String> {
     let Some(ack) = ack else { return Some("irsad has not reported from there; install and start it".to_owned()) };
-    let age = now.duration_since(ack.at);
-    if age >= ack::EXPIRY {
-        let minutes = age.as_secs() / 60;
+    if !is_fresh(ack, now) {
+        let minutes = now.duration_since(ack.at).as_secs() / 60;
         return Some(format!("irsad has not reported from there for {minutes} min; systemctl status irsad there"));
     }
     match &ack.webhook {

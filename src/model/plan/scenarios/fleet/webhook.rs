@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{super::*, Fleet};
 use crate::model::{
     cluster_object::{OWNER_LABEL, StoredObject},
-    webhook::{STARTING, WebhookState, built_in_place, trusted},
+    webhook::{STARTING, WebhookState, built_in_place, called_at, trusted},
 };
 
 const PORT: u16 = 23_443;
@@ -89,6 +89,28 @@ fn silent_node_and_one_with_another_port_are_named_before_anything_is_registered
         said.contains("n3 (irsad has not reported from there for ") && said.contains("systemctl status irsad there)"),
         "{said}"
     );
+}
+
+#[test]
+fn api_servers_call_the_port_of_before_until_every_node_is_configured_for_the_new_one() {
+    let mut fleet = registered_fleet(3);
+    let called = |fleet: &Fleet| stored(fleet).as_ref().and_then(called_at);
+    let configure = |fleet: &mut Fleet, node: usize| {
+        fleet.nodes[node].webhook.as_mut().expect("a webhook").port = 9;
+        fleet.rounds(20);
+    };
+    configure(&mut fleet, 1);
+    assert_eq!(called(&fleet), Some(PORT));
+    // The leader's own.
+    fleet.desired.webhook.port = 9;
+    configure(&mut fleet, 0);
+    assert_eq!(called(&fleet), Some(PORT));
+    let text = "for one webhook.port on every node: n3 (it listens on port 23443 and not on 9; webhook.port is to be the same on every \
+                node); until then kube-apiserver calls port 23443, and each node serves it";
+    assert!(fleet.waits().contains(&text.to_owned()), "{:?}", fleet.waits());
+    assert_eq!(fleet.plan(0).needs_a_person, [""; 0]);
+    configure(&mut fleet, 2);
+    assert_eq!((called(&fleet), fleet.waits()), (Some(9), vec![]));
 }
 
 #[test]
