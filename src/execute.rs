@@ -48,7 +48,9 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::MakeKeyPair { signing_key, verifying_keys } => make_key_pair(root, signing_key, verifying_keys),
         Action::WriteVerifyingKeys { path, pem } => write_new(root, path, pem.as_bytes(), PUBLIC),
         Action::KeepPrivateKey { path, kid } => keyring::keep_private_key(world, path, kid).await,
-        Action::FoundKeyring { cluster, issuer, at } => keyring::found(world, cluster, issuer, *at).await,
+        Action::FoundKeyring { cluster, issuer, others, leaving, at } => {
+            keyring::found(world, (cluster, issuer), others, leaving, *at).await
+        }
         Action::WriteKeyring { keyring, replaces, .. } => keyring::write(world, keyring, replaces.as_deref()).await,
         Action::AddStandby { keyring, promotes, replaces, at } => {
             keyring::add_standby(world, keyring, *promotes, replaces, *at).await

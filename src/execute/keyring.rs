@@ -12,7 +12,8 @@ use crate::{
         file::ExpectedFile,
         key::SigningKey,
         keyring::{KeyState, Keyring, KeyringKey, Origin},
-        memory, rotation,
+        memory::{self, PublishedKey},
+        rotation,
         rotation::Ack,
     },
     observe::{STATE, ack_name},
@@ -69,10 +70,17 @@ async fn make(world: &mut World, state: KeyState, at: Timestamp) -> anyhow::Resu
     Ok(KeyringKey::new(key.public(), state, Origin::Made, at))
 }
 
-pub(super) async fn found(world: &mut World, cluster: &str, issuer: &str, at: Timestamp) -> anyhow::Result<()> {
+pub(super) async fn found(
+    world: &mut World,
+    (cluster, issuer): (&str, &str),
+    others: &[KeyringKey],
+    leaving: &[PublishedKey],
+    at: Timestamp,
+) -> anyhow::Result<()> {
     let key = make(world, KeyState::Signing, at).await?;
     let standby = make(world, KeyState::Standby, at).await?;
-    write(world, &rotation::with_standby(&rotation::found(cluster, issuer, key), standby), None).await
+    let keyring = rotation::with_standby(&rotation::found(cluster, issuer, key), standby);
+    write(world, &rotation::beside(keyring, others, leaving), None).await
 }
 
 pub(super) async fn add_standby(

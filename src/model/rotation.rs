@@ -15,7 +15,7 @@ mod teardown;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use adopt::{Adoption, adopt, found, stand_by};
+pub use adopt::{Adoption, adopt, beside, found, of_ours, stand_by, take_in};
 pub use document::{Ack, AckKey};
 pub use follow::{Follow, Here, follow, restart_reasons};
 pub use held::{Controller, Held, held};

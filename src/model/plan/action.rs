@@ -11,9 +11,9 @@ use crate::model::{
     cluster_object::{ClusterObject, ObjectPlace},
     file::ExpectedFile,
     issuer::{Audience, IssuerUrl},
-    keyring::Keyring,
+    keyring::{Keyring, KeyringKey},
     location::BucketName,
-    memory::{Change, Proven, PublishedKeys, RefusedChange, TornDown},
+    memory::{Change, Proven, PublishedKey, PublishedKeys, RefusedChange, TornDown},
     missed_pods::MissedPod,
     region::Region,
     role::{Owner, RoleName},
@@ -52,6 +52,10 @@ pub enum Action {
         cluster: String,
         /// Its issuer.
         issuer: String,
+        /// Keys that stay accepted beside it.
+        others: Vec<KeyringKey>,
+        /// Keys that stay published beside it.
+        leaving: Vec<PublishedKey>,
         /// Now.
         at: Timestamp,
     },

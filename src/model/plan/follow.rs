@@ -1,9 +1,12 @@
 //! This node, following the keyring: its key files, its manifest, and the API server that runs from them.
 
+mod others;
+mod unknown_keys;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    file::ExpectedFile,
+    file::{Digest, ExpectedFile},
     key::{PublicKey, verification_pem},
     keyring::{KeyState, Keyring},
     manifest::Manifest,
@@ -29,7 +32,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, followed: Followed<'_>, now
     };
     let (found, digest) = match &node.manifest {
         Probe::Present(found) => (&found.0, &found.1),
-        Probe::Absent => return before_kubeadm(desired, node, &keys, plan),
+        Probe::Absent => return before_kubeadm(desired, node, followed, &keys, now, plan),
         Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
     };
     let wanted = Wanted {
@@ -75,9 +78,17 @@ fn wanted_keys(keyring: &Keyring) -> Option<Vec<PublicKey>> {
 }
 
 /// kubeadm has not run here: its keys will be the cluster's.
-fn before_kubeadm(desired: &Desired, node: &NodeFacts, keys: &[PublicKey], plan: &mut Plan) {
+fn before_kubeadm(
+    desired: &Desired,
+    node: &NodeFacts,
+    followed: Followed<'_>,
+    keys: &[PublicKey],
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     plan.notices.push(format!("no {} yet: kubeadm has not run on this node", desired.manifest.display()));
-    if node.kubeadm_runs || node.proven != Probe::Absent {
+    let is_busy = node.kubeadm_runs || node.proven != Probe::Absent;
+    if is_busy || unknown_keys::come_first(desired, node, followed, now, plan) {
         return;
     }
     plan.actions.extend(key_files(desired, node, keys));
@@ -90,10 +101,15 @@ fn key_files(desired: &Desired, node: &NodeFacts, keys: &[PublicKey]) -> Vec<Act
     let accepts_the_next = node.verifying_keys.present().is_some_and(|found| found.contains(&keys[0]));
     match leaves {
         Some(_) if accepts_the_next => signing.into_iter().chain(verifying_file(desired, node, keys)).collect(),
-        // What is too much then leaves with the next change.
+        // What is too much then leaves with the next change; what was made here and never used, at once.
         Some(leaves) => {
             let both: Vec<PublicKey> = keys.iter().chain([leaves]).cloned().collect();
-            verifying_file(desired, node, &both).into_iter().chain(signing).collect()
+            let again = unknown_keys::is_of_prepare(node, leaves).then(|| Action::ReplaceVerifyingKeys {
+                path: desired.verifying_keys.clone(),
+                pem: verification_pem(keys),
+                expected: ExpectedFile::Unchanged(Digest::of(verification_pem(&both).as_bytes())),
+            });
+            verifying_file(desired, node, &both).into_iter().chain(signing).chain(again).collect()
         }
         None => verifying_file(desired, node, keys).into_iter().chain(signing).collect(),
     }
@@ -140,6 +156,9 @@ impl Follower<'_> {
         if self.node().api_server == ApiServer::None && self.lacks_documents(plan) {
             return plan.later.push(self.edit.replacement());
         }
+        if unknown_keys::come_first(self.desired, self.node(), self.followed, self.now, plan) {
+            return;
+        }
         plan.actions.extend(key_files(self.desired, self.node(), self.keys));
         if !self.edit.flags_are_right && self.edit.wanted_text != found.text() {
             plan.actions.push(self.edit.replacement());
@@ -160,7 +179,7 @@ impl Follower<'_> {
         if let Some(why) = self.forgotten_keys(evidence) {
             return plan.needs_a_person.push(why);
         }
-        if self.has_a_key_of_somebody(plan) {
+        if self.has_a_key_of_somebody(&own, plan) {
             return;
         }
         let own_reasons = self.own_reasons();
@@ -236,48 +255,6 @@ impl Follower<'_> {
         forgotten_keys(self.desired, evidence, |kid| self.followed.keyring().key(kid).is_some() || is_on_disk(kid))
     }
 
-    /// A key that the keyring does not know stands in the signing key file: somebody wants it to sign. It becomes the next
-    /// standby, and what signs now is put back until it may.
-    fn has_a_key_of_somebody(&self, plan: &mut Plan) -> bool {
-        let (keyring, node) = (self.followed.keyring(), self.node());
-        let unknown = match &node.signing_key {
-            Probe::Unknown(why) => {
-                plan.needs_a_person.push(why.clone());
-                return true;
-            }
-            Probe::Absent => None,
-            Probe::Present(key) => Some(key).filter(|key| keyring.key(key.kid().as_str()).is_none()),
-        };
-        let on_disk = node.verifying_keys.present().into_iter().flatten();
-        let mut unknown_public = on_disk.filter(|key| keyring.key(key.kid().as_str()).is_none());
-        match unknown {
-            Some(_) if plan.actions.iter().any(Action::writes_keyring) => {
-                plan.next_check = plan.next_check.min(RESTART_INTERVAL);
-                true
-            }
-            Some(key) => {
-                let path = self.desired.signing_key.display();
-                plan.notices.push(format!(
-                    "somebody put key {} into {path}: it is published first and signs when every kube-apiserver accepts it; until then \
-                     the key before it is put back",
-                    key.kid()
-                ));
-                let taken = rotation::take_over(keyring, key.kid().as_str(), &key.to_pem(), self.now);
-                plan.actions.push(Action::KeepPrivateKey {
-                    path: self.desired.signing_key.clone(),
-                    kid: key.kid().to_string(),
-                });
-                plan.actions.push(self.followed.write(&taken, format!("key {} of {path} signs next", key.kid())));
-                plan.actions.extend(key_files(self.desired, node, self.keys));
-                true
-            }
-            None => unknown_public.next().is_some_and(|key| {
-                plan.wait(format!("for the leader to take key {} into the keyring", key.kid()), WAITING_INTERVAL);
-                true
-            }),
-        }
-    }
-
     /// Whether what is to sign needs documents that no outsider sees.
     fn lacks_documents(&self, plan: &Plan) -> bool {
         plan.published == PublishedState::NotYet && !self.edit.is_reverted
@@ -286,7 +263,9 @@ impl Follower<'_> {
     /// What stands in the way of a restart beside the other nodes.
     fn is_held_back(&self, evidence: &Evidence, own: &Ack, reasons: &[String], plan: &mut Plan) -> bool {
         let path = self.desired.manifest.display();
-        let why = if self.lacks_documents(plan) {
+        let why = if let Some(why) = self.would_be_refused(own) {
+            why
+        } else if self.lacks_documents(plan) {
             format!("for the public documents, before {path} is changed")
         } else if self.node().kubeadm_runs {
             format!("for kubeadm to finish, before {path} is changed")
@@ -331,20 +310,6 @@ impl Follower<'_> {
             false => joined?,
         };
         since.checked_add(deadline).ok().filter(|until| *until > self.now)
-    }
-
-    /// While this node has a leading controller: the others that have to be changed and have none, so that the lease moves once.
-    fn nodes_to_go_first(&self, own: &Ack) -> Vec<String> {
-        let (keyring, shared) = (self.followed.keyring(), self.followed.shared);
-        let leads = |node: &String| shared.controllers.contains(node);
-        if !leads(&own.node) || keyring.rollout.is_some() {
-            return Vec::new();
-        }
-        let behind = shared
-            .acks
-            .iter()
-            .filter(|ack| ack.node != own.node && !leads(&ack.node) && !restart_reasons(keyring, ack).is_empty());
-        behind.map(|ack| ack.node.clone()).collect()
     }
 
     /// The process is as it should be: its files may have to be brought up to date for the next start.

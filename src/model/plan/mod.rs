@@ -6,6 +6,7 @@
 
 mod ack;
 mod action;
+mod begin;
 mod change;
 mod cluster;
 mod desired;

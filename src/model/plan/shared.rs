@@ -3,17 +3,15 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    jwks::Jwks,
-    key::PublicKey,
-    keyring::{KeyState, Keyring, KeyringKey, hash},
-    memory::{self, PublishedKey},
+    keyring::{KeyState, Keyring, Origin, hash},
+    memory,
     probe::Probe,
-    rotation::{self, Ack, Adoption, Next, Seen, adopt, next},
+    rotation::{self, Ack, Next, Seen, next},
 };
 
 use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Facts, KeyKeeping, NodeFacts, Plan, RestartPolicy, Shared, SharedFacts,
-    StoredKeyring, WAITING_INTERVAL, ack, keyring_bucket::keyring_bucket, kubeadm, published,
+    StoredKeyring, WAITING_INTERVAL, ack, begin::begin, keyring_bucket::keyring_bucket, kubeadm, published,
 };
 
 /// A node that began to report so short a time ago, and is no member, may just have joined: the leader asks for the control plane. One
@@ -118,13 +116,30 @@ pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan
         plan.actions
             .push(Action::RememberKeyring { generation: stored.keyring.generation, bytes: stored.bytes.clone() });
     }
-    if facts.node.standby_key.present().is_some() {
-        plan.actions.push(Action::ForgetStandbyKey);
-    }
-    if shared.leads {
+    let_prepared_key_go(followed, &facts.node, plan);
+    if shared.leads && !plan.actions.iter().any(Action::writes_keyring) {
         lead(desired, facts, followed, own, now, plan);
     }
     Following::Keyring(followed)
+}
+
+/// The key that `irsad prepare` made here to sign next. Where another node has begun the keyring, its private half is not there, and it
+/// never signs: it goes when its time is over, as every key of ours does, and for no person.
+fn let_prepared_key_go(followed: Followed<'_>, node: &NodeFacts, plan: &mut Plan) {
+    let Some(prepared) = node.standby_key.present() else { return };
+    let kid = prepared.kid().as_str();
+    let is_on_disk = node.verifying_keys.present().is_some_and(|keys| keys.contains(prepared));
+    match followed.keyring().key(kid) {
+        Some(key)
+            if key.origin == Origin::Adopted && matches!(key.state, KeyState::Draining | KeyState::VerifyOnly) =>
+        {
+            let what = format!("key {kid} was made by irsad prepare and has never signed: it is not kept for ever");
+            plan.actions.push(followed.write(&rotation::of_ours(followed.keyring(), kid), what));
+        }
+        // The leader takes it in first, or it leaves the file of a node that has never used it.
+        None if is_on_disk => {}
+        Some(_) | None => plan.actions.push(Action::ForgetStandbyKey),
+    }
 }
 
 /// Whether the keyring says that nothing is left to do.
@@ -149,7 +164,7 @@ pub fn followed(shared: &SharedFacts) -> Result<&StoredKeyring, String> {
 }
 
 /// Without rights on the Lease one API server by itself has nobody else to wait for.
-fn leads_or_is_alone(shared: &SharedFacts) -> bool {
+pub(super) fn leads_or_is_alone(shared: &SharedFacts) -> bool {
     let servers = shared.control_plane.present().map(rotation::ControlPlane::servers);
     shared.leads || (shared.leader.is_none() && servers.is_some_and(|servers| servers.len() <= 1))
 }
@@ -191,128 +206,6 @@ fn is_next(shared: &SharedFacts, stored: &StoredKeyring) -> Result<(), String> {
                     memory::KEYRING
                 )
             })
-        }
-    }
-}
-
-/// There is no keyring yet.
-fn begin(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp, plan: &mut Plan) {
-    match &shared.applied {
-        Probe::Absent => {}
-        Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
-        Probe::Present(mark) => {
-            return plan.needs_a_person.push(format!(
-                "the keyring is gone from its store, and this node has followed its generation {} (nothing changed): put it back from a \
-                 backup, or have it rebuilt from the nodes: irsad rebuild; only where kubeadm reset and init have made a new cluster: rm \
-                 {} and systemctl reload irsad",
-                mark.generation,
-                memory::KEYRING
-            ));
-        }
-    }
-    if facts.node.nothing_runs() {
-        return found(desired, facts, shared, now, plan);
-    }
-    if !leads_or_is_alone(shared) {
-        let who = shared.leader.as_deref().unwrap_or("a leader");
-        return plan.wait(format!("for {who} to begin the keyring"), WAITING_INTERVAL);
-    }
-    let Some(control_plane) = present_or_wait(&shared.control_plane, plan) else { return };
-    let Some(leaving) = present_or_wait(&left_by_others(facts, now), plan).cloned() else { return };
-    match adopt(&shared.cluster, &shared.acks, control_plane, leaving, now) {
-        Adoption::Wait(waits) => waits.into_iter().for_each(|what| plan.wait(what, WAITING_INTERVAL)),
-        Adoption::Differ(why) => plan.needs_a_person.push(why),
-        Adoption::Begin(mut keyring) => {
-            let kid = keyring.signing().map(|key| key.kid.clone()).unwrap_or_default();
-            plan.actions.push(Action::KeepPrivateKey { path: desired.signing_key.clone(), kid });
-            keep_standby(&facts.node, &mut keyring, plan);
-            plan.actions.push(Action::WriteKeyring {
-                what: "the keys and issuers that the cluster has".to_owned(),
-                keyring,
-                replaces: None,
-            });
-        }
-    }
-}
-
-/// The key that `irsad prepare` made to sign next, which the API servers have read at their first start.
-fn keep_standby(node: &NodeFacts, keyring: &mut Keyring, plan: &mut Plan) {
-    let Some(standby) = node.standby_key.present() else { return };
-    rotation::stand_by(keyring, standby.kid().as_str());
-    if keyring.standby().is_some_and(|key| key.kid == standby.kid().as_str()) {
-        let kid = standby.kid().to_string();
-        plan.actions.push(Action::KeepPrivateKey { path: memory::STANDBY_KEY.into(), kid });
-    }
-}
-
-/// The cluster is only being made, and its keyring does not need an API server: whoever writes first makes its key.
-fn found(desired: &Desired, facts: &Facts, shared: &SharedFacts, now: Timestamp, plan: &mut Plan) {
-    match &facts.node.signing_key {
-        Probe::Unknown(why) => plan.needs_a_person.push(why.clone()),
-        Probe::Absent => plan.actions.push(Action::FoundKeyring {
-            cluster: shared.cluster.clone(),
-            issuer: desired.issuer.to_string(),
-            at: now,
-        }),
-        Probe::Present(key) => {
-            let Some(others) = others_of_before(&facts.node, key, now, plan) else { return };
-            let Some(mut leaving) = present_or_wait(&left_by_others(facts, now), plan).cloned() else { return };
-            let made = KeyringKey::adopted(key.kid().as_str(), &key.to_pem(), KeyState::Signing, now);
-            plan.actions.push(Action::KeepPrivateKey { path: desired.signing_key.clone(), kid: key.kid().to_string() });
-            let mut keyring = rotation::found(&shared.cluster, desired.issuer.as_str(), made);
-            keyring.keys.extend(others);
-            leaving.retain(|left| left.jwk.kid().is_none_or(|kid| keyring.key(kid).is_none()));
-            keyring.leaving = leaving;
-            keep_standby(&facts.node, &mut keyring, plan);
-            plan.actions.push(Action::WriteKeyring {
-                keyring: Box::new(keyring),
-                replaces: None,
-                what: "the key of this node".to_owned(),
-            });
-        }
-    }
-}
-
-/// Keys that this node accepts beside the one that signs: that of `irsad prepare`, and those of a control plane that was here before.
-fn others_of_before(node: &NodeFacts, signing: &PublicKey, now: Timestamp, plan: &mut Plan) -> Option<Vec<KeyringKey>> {
-    let accepted = match &node.verifying_keys {
-        Probe::Present(keys) => keys.as_slice(),
-        Probe::Absent => &[],
-        Probe::Unknown(why) => {
-            plan.needs_a_person.push(why.clone());
-            return None;
-        }
-    };
-    let mut others: Vec<KeyringKey> = Vec::new();
-    for key in node.standby_key.present().into_iter().chain(accepted).filter(|key| key.kid() != signing.kid()) {
-        if others.iter().all(|known| known.kid != key.kid().as_str()) {
-            others.push(KeyringKey::adopted(key.kid().as_str(), &key.to_pem(), KeyState::Draining, now));
-        }
-    }
-    Some(others)
-}
-
-/// Keys that stand in the published JWKS and that no node has: tokens of theirs may live.
-fn left_by_others(facts: &Facts, now: Timestamp) -> Probe<Vec<PublishedKey>> {
-    let body = match facts.cluster.jwks() {
-        Probe::Absent => return Probe::Present(Vec::new()),
-        Probe::Unknown(why) => return Probe::Unknown(why.clone()),
-        Probe::Present(found) => &found.body,
-    };
-    let Shared::Seen(shared) = &facts.shared else { return Probe::Present(Vec::new()) };
-    let is_on_a_node = |kid: &str| shared.acks.iter().any(|ack| ack.has(kid));
-    let published = Jwks::parse(body).map(|jwks| jwks.keys().to_vec()).unwrap_or_default();
-    let left = published.into_iter().filter(|jwk| jwk.kid().is_some_and(|kid| !is_on_a_node(kid)));
-    Probe::Present(left.map(|jwk| PublishedKey { jwk, seen_since: None, gone_since: Some(now) }).collect())
-}
-
-fn present_or_wait<'p, T>(probe: &'p Probe<T>, plan: &mut Plan) -> Option<&'p T> {
-    match probe {
-        Probe::Present(found) => Some(found),
-        Probe::Absent => None,
-        Probe::Unknown(why) => {
-            plan.wait(why.clone(), WAITING_INTERVAL);
-            None
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The first generation: a running cluster's keys and issuers, taken as they are.
+//! A running cluster's keys and issuers, taken as they are: into the first generation, and from a node that comes later.
 
 use jiff::Timestamp;
 
 use super::{Ack, ControlPlane, members};
 use crate::model::{
+    key::PublicKey,
     keyring::{KeyState, Keyring, KeyringKey, Member, Origin},
     memory::{PublishedKey, Version1},
 };
@@ -116,4 +117,30 @@ pub fn found(cluster: &str, issuer: &str, key: KeyringKey) -> Keyring {
         rollout: None,
         teardown: None,
     }
+}
+
+/// That keyring beside what was there before it: `others` stay accepted, and what else is published stays so as `leaving`.
+pub fn beside(keyring: Keyring, others: &[KeyringKey], leaving: &[PublishedKey]) -> Keyring {
+    let keys = [keyring.keys.as_slice(), others].concat();
+    let is_gone = |left: &&PublishedKey| left.jwk.kid().is_none_or(|kid| keys.iter().all(|key| key.kid != kid));
+    let leaving = leaving.iter().filter(is_gone).cloned().collect();
+    Keyring { keys, leaving, ..keyring }
+}
+
+/// The keyring with those of `found` that it does not know. They are in the files of a node, so they stay accepted, and are published.
+pub fn take_in<'k>(keyring: &Keyring, found: impl IntoIterator<Item = &'k PublicKey>, now: Timestamp) -> Keyring {
+    let mut changed = keyring.clone();
+    for key in found {
+        if changed.key(key.kid().as_str()).is_none() {
+            changed.keys.push(KeyringKey::new(key, KeyState::Draining, Origin::Adopted, now));
+        }
+    }
+    changed
+}
+
+/// The keyring in which key `kid`, which it has from the files of nodes, is one that irsad made, and goes when its time is over.
+pub fn of_ours(keyring: &Keyring, kid: &str) -> Keyring {
+    let mut changed = keyring.clone();
+    changed.keys.iter_mut().filter(|key| key.kid == kid).for_each(|key| key.origin = Origin::Made);
+    changed
 }

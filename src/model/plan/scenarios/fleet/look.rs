@@ -20,6 +20,7 @@ impl Fleet {
         };
         let mark = || Some(FileMark { digest: Digest::of(b"file"), modified: node.written_at });
         let shared = match (&api_server, node.never_started) {
+            _ if self.in_s3 => Shared::Seen(Box::new(self.shared(number))),
             (ApiServer::None, _) if node.applied.is_none() => Shared::Nothing,
             (ApiServer::None, _) => Shared::Unknown("for kube-apiserver of this node".to_owned()),
             (ApiServer::Silent(why), false) => Shared::Unknown(why.clone()),

@@ -10,6 +10,8 @@ pub struct Node {
     pub manifest: Option<String>,
     pub signing: Option<PublicKey>,
     pub standby: Option<PublicKey>,
+    /// Keys that `irsad prepare` made here.
+    pub of_prepare: Vec<PublicKey>,
     pub verifying: Vec<PublicKey>,
     pub process: Option<Process>,
     pub starts_at: Option<Timestamp>,

@@ -63,6 +63,8 @@ pub struct Fleet {
     /// Live tokens of ours are given up outside.
     pub gives_up_outside: bool,
     pub tokens: Vec<Token>,
+    /// The keyring needs no API server.
+    pub in_s3: bool,
     /// What the API servers keep for the webhook.
     pub cluster: Objects,
 }
@@ -80,6 +82,7 @@ impl Fleet {
             manifest: Some(MANIFEST.replace("192.0.2.10", &format!("192.0.2.{number}"))),
             signing: Some(key(0)),
             standby: None,
+            of_prepare: Vec::new(),
             verifying: vec![key(0)],
             process: None,
             starts_at: Some(now),
@@ -123,6 +126,7 @@ impl Fleet {
             roles: Vec::new(),
             gives_up_outside: false,
             tokens: Vec::new(),
+            in_s3: false,
             cluster: Objects::default(),
         };
         fleet.pass_time(3_600);
@@ -266,6 +270,16 @@ impl Fleet {
                 assert_eq!(file.as_ref().map(|key| key.kid().to_string()), Some(kid.clone()));
                 self.kept.insert(kid);
             }
+            Action::FoundKeyring { cluster, issuer, others, leaving, at } => {
+                let [key, standby] = [keyring::KeyState::Signing, keyring::KeyState::Standby].map(|state| {
+                    let made = more_keys()[self.made].clone();
+                    self.made += 1;
+                    self.kept.insert(made.kid().to_string());
+                    keyring::KeyringKey::new(&made, state, keyring::Origin::Made, at)
+                });
+                let keyring = rotation::with_standby(&rotation::found(&cluster, &issuer, key), standby);
+                self.put_keyring(&rotation::beside(keyring, &others, &leaving), None)?;
+            }
             Action::WriteKeyring { keyring, replaces, .. } => self.put_keyring(&keyring, replaces.as_deref())?,
             Action::AddStandby { keyring, promotes, replaces, at } => {
                 let made = more_keys()[self.made].clone();
@@ -287,12 +301,26 @@ impl Fleet {
             Action::RememberKeyring { bytes, .. } => node.applied = Some(bytes),
             Action::ForgetStandbyKey => {
                 let standby = node.standby.take().expect("a standby key");
-                assert!(self.kept.contains(standby.kid().as_str()), "the only copy of its private half is gone");
+                let keyring = Keyring::parse(self.keyring.as_deref().expect("a keyring"), "prod-1").expect("a keyring");
+                let signs = |key: &&keyring::KeyringKey| key.state == keyring::KeyState::Standby;
+                let is_wanted = keyring.key(standby.kid().as_str()).filter(signs).is_some();
+                let is_kept = self.kept.contains(standby.kid().as_str());
+                assert!(is_kept || !is_wanted, "the only copy of its private half is gone");
             }
             Action::ReplaceVerifyingKeys { pem, .. } | Action::WriteVerifyingKeys { pem, .. } => {
-                node.verifying = PublicKey::read_all(pem.as_bytes()).expect("keys");
-                let signing = node.signing.as_ref().expect("a signing key");
-                assert!(node.verifying.contains(signing) || node.never_started, "a key signs that is not accepted");
+                let before = std::mem::replace(&mut node.verifying, PublicKey::read_all(pem.as_bytes()).expect("keys"));
+                let is_accepted = |signing: &PublicKey| node.verifying.contains(signing);
+                assert!(
+                    node.signing.as_ref().is_none_or(is_accepted) || node.never_started,
+                    "a key signs that is not accepted"
+                );
+                let made_here = |key: &PublicKey| node.never_started && node.of_prepare.contains(key);
+                let keyring = self.keyring.as_deref().map(|bytes| Keyring::parse(bytes, "prod-1").expect("a keyring"));
+                for lost in before.iter().filter(|key| !node.verifying.contains(key) && !made_here(key)) {
+                    let known = keyring.as_ref().and_then(|keyring| keyring.key(lost.kid().as_str()));
+                    let is_over = known.is_some_and(|key| !key.state.is_accepted());
+                    assert!(is_over, "{} drops key {}, which nobody let go", node.name, lost.kid());
+                }
             }
             Action::ReplaceSigningKey { kid, .. } => {
                 assert!(self.kept.contains(&kid), "nobody has the private half of {kid}");
