@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::{MOST_ACCEPTED, MOST_PUBLISHED};
+
 /// Why nothing is done with a keyring. Nothing has been changed: every node goes on with the files it has.
 #[derive(Debug, Error)]
 pub enum KeyringError {
@@ -32,7 +34,7 @@ pub enum KeyringError {
     },
     /// It grew too large.
     #[error(
-        "the keyring has {published} published and {accepted} accepted keys, more than irsad ever keeps (nothing changed); it was edited by hand, put it back from a backup"
+        "the keyring has {published} published and {accepted} accepted keys, more than irsad keeps ({MOST_PUBLISHED} and {MOST_ACCEPTED}; nothing changed); where the verification files of the nodes hold as many, take out of them what no token needs, else put the keyring back from a backup"
     )]
     TooMany {
         /// Published keys.
