@@ -190,8 +190,8 @@ fn keyring_that_was_begun_beside_a_running_control_plane_makes_no_node_sign_what
     assert_eq!(states(&fleet, &[0]), [Some((KeyState::Standby, Origin::Adopted))]);
     assert_eq!((fleet.restarts(), fleet.nodes[1].signing.clone()), (vec![0, 1], Some(key(0))));
     let wait = format!(
-        "for kube-apiserver of n1 to show that it accepts issuer {OURS} and key {begun}, before this one signs so: install irsad there, or \
-         wait until the key that signs there signs here too"
+        "for kube-apiserver of n1 to show that it accepts issuer {OURS} and key {begun}, before this one signs so: install irsad there; where it \
+         has irsad, and the key that signs now signs for the keyring too, add the issuer there by hand, as the last --service-account-issuer"
     );
     assert!(fleet.waits().contains(&wait), "{:?}", fleet.waits());
     fleet.nodes[0].has_irsad = true;
@@ -199,12 +199,35 @@ fn keyring_that_was_begun_beside_a_running_control_plane_makes_no_node_sign_what
         fleet.pass_time(2 * DAY);
         assert!(fleet.rounds(100), "{:?}", fleet.waits());
     }
-    let signing: Vec<_> =
-        fleet.nodes.iter().filter_map(|node| node.process.as_ref().map(|process| process.signing.clone())).collect();
-    assert_eq!(
-        (fleet.state().signing().map(|key| key.kid.clone()), signing),
-        (Some(key(0).kid().to_string()), vec![key(0); 2])
-    );
+    assert_eq!(fleet.state().signing().map(|begun| begun.kid.clone()), Some(key(0).kid().to_string()));
+    assert!(fleet.nodes.iter().all(|node| node.process.as_ref().is_some_and(|process| process.signing == key(0))));
+
+    let issuer = format!("    - --service-account-issuer={OLD}\n");
+    let both = format!("{issuer}    - --service-account-issuer={OURS}\n");
+    let now = fleet.now;
+    let node = &mut fleet.nodes[0];
+    node.manifest = node.manifest.as_ref().map(|text| text.replace(&issuer, &both));
+    node.written_at = now;
+    node.stop(now, 1);
+    fleet.settle();
+    let issuers = fleet.nodes.iter().filter_map(|node| node.process.as_ref()?.issuers.first().cloned());
+    assert_eq!((issuers.collect::<Vec<_>>(), fleet.waits()), (vec![OURS.to_owned(); 2], Vec::new()));
+}
+
+#[test]
+fn api_servers_that_all_lost_their_flags_at_once_do_not_wait_for_one_another() {
+    let mut fleet = Fleet::adopted(2);
+    for (node, plain) in fleet.nodes.iter_mut().zip(Fleet::of_kubeadm(2).nodes) {
+        node.manifest = plain.manifest;
+        node.start(fleet.now);
+    }
+    fleet.tokens.clear();
+    for number in 0..2 {
+        fleet.pass(number, 1);
+    }
+    assert!(fleet.acks.values().all(|(ack, _)| ack.issuers == [OLD]), "{:?}", fleet.acks);
+    assert!(fleet.waits().iter().all(|what| !what.contains("to show that it accepts")), "{:?}", fleet.waits());
+    assert!(fleet.plan(1).actions.iter().any(Action::writes_keyring), "{:?}", fleet.plan(1));
 }
 
 #[test]
