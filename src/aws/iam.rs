@@ -62,6 +62,18 @@ impl Iam {
         }
     }
 
+    /// ARNs of every OIDC provider of the account: IAM gives them in one answer (IAM API reference, `ListOpenIDConnectProviders`).
+    ///
+    /// # Errors
+    /// See [`Reason`]; [`Reason::Denied`] where these credentials may not ask.
+    pub async fn providers(&self) -> Result<Vec<String>, AwsError> {
+        let call = Call::read("iam:ListOpenIDConnectProviders", "*").of_teardown();
+        let answer = self.client.list_open_id_connect_providers().send().await;
+        let answer = answer.map_err(|error| AwsError::from_sdk(call, &error))?;
+        let arns = answer.open_id_connect_provider_list().iter().filter_map(|provider| provider.arn());
+        Ok(arns.map(str::to_owned).collect())
+    }
+
     /// Trust policy of a role of our account, as JSON; `None` where there is no such role.
     ///
     /// # Errors

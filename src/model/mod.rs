@@ -37,6 +37,7 @@ pub mod rotation;
 pub mod sealed;
 pub mod served;
 pub mod service_account_role;
+pub mod s3_address;
 mod splice;
 pub mod teardown_policy;
 pub mod timeline;

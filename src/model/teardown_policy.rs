@@ -39,6 +39,11 @@ pub fn teardown_policy(duties: &TeardownDuties<'_>) -> Result<Option<String>, Po
         let delete = Statement::of_role("IrsadTeardownProvider", &["iam:DeleteOpenIDConnectProvider"], provider);
         statements.push(delete.with_condition(ours));
     }
+    if duties.objects.is_some() && duties.created_bucket {
+        // A list has no resource of its own (service authorization reference, "Actions, resources, and condition keys for IAM").
+        let list = Statement::of_role("IrsadTeardownProviders", &["iam:ListOpenIDConnectProviders"], "*");
+        statements.push(list);
+    }
     if let Some(objects) = &duties.objects {
         statements.push(Statement::of_role("IrsadTeardownDocuments", &["s3:DeleteObject"], objects.arns()));
         let mut actions = vec!["s3:GetBucketTagging", "s3:ListBucketVersions", "s3:GetBucketPolicy"];
@@ -79,6 +84,9 @@ mod tests {
                 "Sid": "IrsadTeardownProvider", "Effect": "Allow", "Action": "iam:DeleteOpenIDConnectProvider",
                 "Resource": "arn:aws:iam::123456789012:oidc-provider/oidc.example.com/prod-1",
                 "Condition": { "StringEquals": { "aws:ResourceTag/irsad/cluster": "prod-1" } },
+            },
+            {
+                "Sid": "IrsadTeardownProviders", "Effect": "Allow", "Action": "iam:ListOpenIDConnectProviders", "Resource": "*",
             },
             {
                 "Sid": "IrsadTeardownDocuments", "Effect": "Allow", "Action": "s3:DeleteObject",

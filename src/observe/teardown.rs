@@ -11,6 +11,7 @@ use crate::{
         probe::{Probe, sentence},
         role::{self, Owner},
         rotation::Stage,
+        s3_address::providers_in,
     },
     world::{AwsClients, World},
 };
@@ -39,21 +40,23 @@ pub(super) async fn observe_teardown(
 pub async fn look_at_what_goes(world: &mut World, desired: &Desired) -> TeardownFacts {
     let keeps_roles = world.settings.roles.mode != RolesMode::None;
     if desired.provider.is_none() && desired.bucket.is_none() && !keeps_roles {
-        return TeardownFacts { provider: None, bucket: None, roles: None };
+        return TeardownFacts { provider: None, bucket: None, pointing: Probe::Absent, roles: None };
     }
     match world.aws().await {
         Ok(clients) => {
             let owner = world.settings.owner_tag();
-            let (provider, bucket) = tokio::join!(ask_provider(&clients, &owner), ask_bucket(&clients, &owner));
+            let (provider, bucket, pointing) =
+                tokio::join!(ask_provider(&clients, &owner), ask_bucket(&clients, &owner), ask_pointing(&clients));
             let roles = match keeps_roles {
                 true => Some(ask_roles(&clients.iam, world.settings.cluster.as_str()).await),
                 false => None,
             };
-            TeardownFacts { provider: Some(provider), bucket, roles }
+            TeardownFacts { provider: Some(provider), bucket, pointing, roles }
         }
         Err(why) => TeardownFacts {
             provider: Some(Probe::Unknown(why.clone())),
             bucket: desired.bucket.as_ref().map(|_| Probe::Unknown(why.clone())),
+            pointing: Probe::Unknown(why.clone()),
             roles: keeps_roles.then_some(Probe::Unknown(why)),
         },
     }
@@ -92,4 +95,16 @@ async fn ask_provider(clients: &AwsClients, (key, value): &(String, String)) -> 
 
 async fn ask_bucket(clients: &AwsClients, owner: &(String, String)) -> Option<Probe<BucketContent>> {
     Some(clients.bucket.as_ref()?.observe_content(owner).await)
+}
+
+/// Other providers whose issuer lies in the bucket: their ARNs tell their issuers, so that none has to be asked for one by one.
+async fn ask_pointing(clients: &AwsClients) -> Probe<Vec<String>> {
+    let Some(bucket) = &clients.bucket else { return Probe::Absent };
+    match clients.iam.providers().await {
+        Ok(arns) => match providers_in(&arns, bucket.bucket(), &clients.provider_arn) {
+            found if found.is_empty() => Probe::Absent,
+            found => Probe::Present(found),
+        },
+        Err(error) => Probe::Unknown(sentence(&error)),
+    }
 }

@@ -2,12 +2,15 @@
 //!
 //! The provider goes first and is seen to be gone before the bucket may: whoever took its name would speak for this cluster.
 
+mod bucket;
 mod evidence;
+
+pub use bucket::pointed_at_by;
 
 use jiff::Timestamp;
 
 use super::{
-    Action, Desired, DesiredBucket, Facts, Plan, ProviderFacts, Shared, StoredDocument, WAITING_INTERVAL, kubeadm,
+    Action, Desired, Facts, Plan, ProviderFacts, Shared, StoredDocument, WAITING_INTERVAL, kubeadm,
     shared::{Followed, Following},
     webhook,
 };
@@ -17,11 +20,9 @@ use crate::model::{
     keyring::{Ended, Keyring, Teardown},
     location::Location,
     memory::{TornDown, Version1},
-    migrate::place,
     probe::Probe,
     role::{Owner, RoleName},
     rotation::{Stage, acceptable_until},
-    trust_policy,
 };
 
 /// What is to be removed outside of the cluster, looked at in every pass that may remove it.
@@ -31,6 +32,8 @@ pub struct TeardownFacts {
     pub provider: Option<Probe<ProviderFacts>>,
     /// The issuer's bucket; `None` for a folder.
     pub bucket: Option<Probe<BucketContent>>,
+    /// ARNs of this account's other providers whose issuer lies in that bucket.
+    pub pointing: Probe<Vec<String>>,
     /// Roles below the path of this cluster; `None` where irsad keeps none.
     pub roles: Option<Probe<RolesLeft>>,
 }
@@ -245,102 +248,6 @@ impl Removal<'_> {
         let is_leaving = |kid: &str| keyring.leaving.iter().any(|left| left.jwk.kid() == Some(kid));
         let is_known = |jwk: &Jwk| jwk.kid().is_some_and(|kid| keyring.key(kid).is_some() || is_leaving(kid));
         Jwks::parse(&found.body).is_ok_and(|jwks| jwks.keys().iter().all(is_known))
-    }
-
-    /// Whether nothing is left to do with the bucket. `trusted`: a provider may trust what is published there.
-    fn bucket(&self, found: &TeardownFacts, trusted: bool, remains: &mut Vec<String>, plan: &mut Plan) -> bool {
-        let (Some(wanted), Some(found)) = (&self.desired.bucket, &found.bucket) else { return true };
-        let content = match found {
-            Probe::Absent => return true,
-            Probe::Unknown(why) => {
-                plan.wait(why.clone(), WAITING_INTERVAL);
-                return false;
-            }
-            Probe::Present(content) => content,
-        };
-        match self.why_it_stays(wanted, content, trusted) {
-            None => {
-                plan.actions.push(Action::DeleteBucket { bucket: wanted.name.clone() });
-                false
-            }
-            Some(why) => {
-                remains.push(format!("bucket {} stays: {why}", wanted.name));
-                self.close(wanted, content, remains, plan)
-            }
-        }
-    }
-
-    fn why_it_stays(&self, wanted: &DesiredBucket, content: &BucketContent, trusted: bool) -> Option<String> {
-        let (key, value) = &wanted.owner_tag;
-        if trusted {
-            return Some(
-                "an IAM OIDC provider may trust it, and whoever took its name could speak for this cluster".to_owned(),
-            );
-        }
-        if let Some(issuer) = self.others_issuer_in(wanted) {
-            return Some(format!("issuer {issuer} lies in it, and who took its name could speak for that one"));
-        }
-        if !wanted.public_by_policy {
-            return Some(
-                "issuer.access is external, and what stands in front of it would serve what the next owner of its name puts there; take \
-                 that away, then the bucket"
-                    .to_owned(),
-            );
-        }
-        if self.teardown.keeps_bucket {
-            return Some("irsad teardown --keep-bucket".to_owned());
-        }
-        if !wanted.create {
-            return Some("issuer.createBucket is false, so it is yours".to_owned());
-        }
-        if !content.is_ours {
-            return Some(format!("it lacks the tag {key}={value}, so irsad did not create it for this cluster"));
-        }
-        let mut objects: Vec<&str> = content.objects.iter().take(3).map(String::as_str).collect();
-        if content.objects.len() > objects.len() {
-            objects.push("…");
-        }
-        (!objects.is_empty()).then(|| format!("it holds what is not irsad's: {}", objects.join(", ")))
-    }
-
-    /// An issuer of this cluster that is not ours, and whose documents have their address in the bucket.
-    fn others_issuer_in(&self, wanted: &DesiredBucket) -> Option<&str> {
-        let issuers = [&self.teardown.issuer].into_iter().chain(&self.followed.keyring().issuers);
-        let mut others = issuers.map(String::as_str).filter(|issuer| *issuer != self.desired.issuer.as_str());
-        others.find(|issuer| {
-            let place = issuer.parse().ok().and_then(|issuer| place(&issuer));
-            place.is_some_and(|place| matches!(place.store, Location::S3 { bucket, .. } if bucket == wanted.name))
-        })
-    }
-
-    /// Takes our statement out of the policy of a bucket that stays; whether it is out.
-    fn close(
-        &self,
-        wanted: &DesiredBucket,
-        content: &BucketContent,
-        remains: &mut Vec<String>,
-        plan: &mut Plan,
-    ) -> bool {
-        let policy = match &content.policy {
-            Probe::Absent => return true,
-            Probe::Present(policy) if wanted.create && wanted.public_by_policy => policy,
-            Probe::Present(_) => return true,
-            Probe::Unknown(why) => {
-                plan.wait(why.clone(), WAITING_INTERVAL);
-                return false;
-            }
-        };
-        match trust_policy::without_statement(policy, &wanted.policy_sid) {
-            Ok(None) => true,
-            Ok(Some(policy)) => {
-                plan.actions.push(Action::CloseBucket { bucket: wanted.name.clone(), policy });
-                false
-            }
-            Err(error) => {
-                remains.push(format!("policy of bucket {}: {error}", wanted.name));
-                true
-            }
-        }
     }
 
     fn end(&self, mut remains: Vec<String>, plan: &mut Plan) {

@@ -7,7 +7,7 @@ use crate::model::{
     keyring::{KeyState, Keyring, KeyringKey, Teardown},
     location::Location,
     outlook::duration,
-    plan::{Desired, ProviderFacts, TeardownFacts},
+    plan::{Desired, ProviderFacts, TeardownFacts, pointed_at_by},
     probe::Probe,
     rotation::{Ack, Policy, Stage},
 };
@@ -193,6 +193,13 @@ fn bucket(teardown: &Teardown, desired: &Desired, found: &TeardownFacts) -> Vec<
             "bucket {bucket} stays: {}",
             if ours { "--keep-bucket" } else { "irsad did not make it" }
         )];
+    }
+    match &found.pointing {
+        Probe::Absent => {}
+        Probe::Present(arns) => return vec![format!("bucket {bucket} stays: {}", pointed_at_by(arns))],
+        Probe::Unknown(why) => {
+            return vec![format!("bucket {bucket} stays until it can be asked who else points at it: {why}")];
+        }
     }
     vec![format!(
         "bucket {bucket} is deleted last, if it is empty and no provider of this account trusts it: delete providers of other accounts that \

@@ -135,6 +135,7 @@ fn effect_names_restarts_and_what_is_ours_and_what_is_not() {
     let found = |is_ours| TeardownFacts {
         provider: Some(Probe::Present(provider(is_ours))),
         bucket: Some(Probe::Present(content(is_ours))),
+        pointing: Probe::Absent,
         roles: Some(Probe::Present(RolesLeft::default())),
     };
     let said = teardown_effect(&asked, &acks, &desired, &found(true)).join("\n");
@@ -152,5 +153,17 @@ fn effect_names_restarts_and_what_is_ours_and_what_is_not() {
         ["is not irsad's and stays: delete it before its bucket", "bucket prod-1-oidc stays: irsad did not make it"]
     {
         assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
+    let by_path = "arn:aws:iam::123456789012:oidc-provider/s3.eu-west-1.amazonaws.com/prod-1-oidc".to_owned();
+    for (pointing, expected) in [
+        (
+            Probe::Present(vec![by_path]),
+            "bucket prod-1-oidc stays: the issuer of IAM OIDC provider \
+             arn:aws:iam::123456789012:oidc-provider/s3.eu-west-1.amazonaws.com/prod-1-oidc lies in it",
+        ),
+        (Probe::Unknown("AWS is away".to_owned()), "bucket prod-1-oidc stays until it can be asked who else points at it: AWS is away"),
+    ] {
+        let said = teardown_effect(&asked, &acks, &desired, &TeardownFacts { pointing, ..found(true) }).join("\n");
+        assert!(said.contains(expected), "{expected:?} is missing in {said}");
     }
 }

@@ -83,7 +83,8 @@ impl Fleet {
         let owner = Owner::list("prod-1");
         let roles = self.roles.iter().map(|name| (name.parse().expect("a name"), owner.clone())).collect();
         let roles = Some(Probe::Present(RolesLeft { ours: roles, others: vec!["theirs".to_owned()] }));
-        TeardownFacts { provider: Some(probe(self.provider.clone())), bucket: Some(content), roles }
+        let (provider, pointing) = (Some(probe(self.provider.clone())), self.pointing.clone());
+        TeardownFacts { provider, bucket: Some(content), pointing, roles }
     }
 
     fn shared(&self, number: usize) -> SharedFacts {

@@ -58,6 +58,8 @@ pub struct Fleet {
     pub bucket_is_ours: bool,
     /// What others keep in the bucket.
     pub others_objects: Vec<String>,
+    /// ARNs of other providers whose issuer lies in the bucket.
+    pub pointing: Probe<Vec<String>>,
     /// IAM roles that irsad made.
     pub roles: Vec<String>,
     /// Live tokens of ours are given up outside.
@@ -123,6 +125,7 @@ impl Fleet {
             had_bucket: false,
             bucket_is_ours: false,
             others_objects: Vec::new(),
+            pointing: Probe::Absent,
             roles: Vec::new(),
             gives_up_outside: false,
             tokens: Vec::new(),

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A provider of another URL whose issuer lies in our bucket all the same.
+const BY_PATH: &str = "arn:aws:iam::123456789012:oidc-provider/s3.eu-west-1.amazonaws.com/prod-1-oidc";
+
 #[test]
 fn nothing_is_removed_while_a_member_has_not_just_proven_that_it_signs_as_before() {
     let mut fleet = Fleet::with_provider(3);
@@ -63,7 +66,17 @@ fn clock_that_is_ahead_removes_nothing() {
 #[test]
 fn bucket_stays_while_something_else_points_at_it() {
     type Case = (fn(&mut Fleet), &'static str);
-    let cases: [Case; 2] = [
+    let cases: [Case; 3] = [
+        (
+            |fleet| {
+                fleet.pointing = Probe::Present(vec![BY_PATH.to_owned()]);
+                fleet.ask(&WAIT);
+            },
+            "bucket prod-1-oidc stays: the issuer of IAM OIDC provider \
+             arn:aws:iam::123456789012:oidc-provider/s3.eu-west-1.amazonaws.com/prod-1-oidc lies in it, and whoever took its name could \
+             speak for that one; if nothing needs it any more, aws iam delete-open-id-connect-provider --open-id-connect-provider-arn ARN, \
+             then delete the bucket",
+        ),
         (
             |fleet| {
                 let issuer = Some("https://s3.eu-west-1.amazonaws.com/prod-1-oidc/before".to_owned());
@@ -89,6 +102,21 @@ fn bucket_stays_while_something_else_points_at_it() {
         let remains = fleet.nodes[1].torn_down.as_ref().expect("torn down").remains.clone();
         assert!(remains.contains(&expected.to_owned()), "{remains:?}");
     }
+}
+
+#[test]
+fn bucket_stays_until_it_could_be_asked_who_else_points_at_it() {
+    let mut fleet = Fleet::with_provider(1);
+    fleet.pointing = Probe::Unknown("AWS is away".to_owned());
+    fleet.ask(&WAIT);
+    fleet.outlive();
+    assert!(fleet.bucket.is_some() && fleet.provider.is_none() && fleet.objects.is_empty());
+    let expected = "AWS is away; irsad teardown --keep-bucket goes on without it".to_owned();
+    assert!(fleet.waits().contains(&expected), "{:?}", fleet.waits());
+    fleet.pointing = Probe::Absent;
+    fleet.outlive();
+    fleet.assert_torn_down();
+    assert_eq!(fleet.bucket, None);
 }
 
 #[test]
