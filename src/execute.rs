@@ -90,7 +90,7 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::RememberProven { proven, manifest } => remember_proven(root, proven, manifest),
         Action::ForgetProven(proven) => forget_proven(root, proven),
         Action::ReplaceManifest { path, text, expected, .. } => replace_manifest(root, path, text, expected),
-        Action::CreateBucket { bucket, .. } => Ok(bucket_named(world, bucket).await?.create().await?),
+        Action::CreateBucket { bucket, tag, .. } => Ok(bucket_named(world, bucket).await?.create(tag.as_ref()).await?),
         Action::SetPublicAccessBlock { bucket, block } => {
             Ok(bucket_named(world, bucket).await?.put_public_access_block(*block).await?)
         }
@@ -101,7 +101,6 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::Publish { key, body, replaces, .. } => publish(world, key, body, replaces.as_deref()).await,
         Action::CreateProvider { issuer, audiences, tags } => create_provider(world, issuer, audiences, tags).await,
         Action::AddProviderAudience { audience } => add_audience(world, audience).await,
-        Action::TagBucket { bucket, tag } => Ok(bucket_named(world, bucket).await?.put_tag(tag).await?),
         Action::DeleteProvider { .. } => teardown::delete_provider(world).await,
         Action::DeleteDocument { key, .. } => teardown::delete_document(world, key).await,
         Action::CloseBucket { bucket, policy } => teardown::close_bucket(world, bucket, policy.as_deref()).await,

@@ -1,9 +1,10 @@
 //! A bucket as one that holds a keyring, and as one that was made for a cluster and may go with it: its tags, what is in it, its end.
 
-use aws_sdk_s3::types::{BucketVersioningStatus, Tag, Tagging};
+use aws_sdk_s3::types::{BucketVersioningStatus, CreateBucketConfiguration, Tag};
 
 use super::{
     AwsError, ProvideErrorMetadata, Reason,
+    error::Call,
     s3::{BucketState, S3Store},
 };
 use crate::model::{
@@ -78,18 +79,35 @@ impl S3Store {
         Ok(keys)
     }
 
-    /// Writes a tag on the bucket, which has none yet: those that it has would go.
+    /// Makes the bucket in the configured region, without ACLs. It has `tag` from its first moment: one that is made first and tagged then
+    /// would, after a kill in between, never be known as ours, and a tag that is put on what is there may claim what somebody else has
+    /// just made. Success where it is ours already; in us-east-1 S3 answers so by itself (Amazon S3 API reference, `CreateBucket`).
     ///
     /// # Errors
-    /// See [`Reason`]; it has the tag or not.
-    pub async fn put_tag(&self, (key, value): &(String, String)) -> Result<(), AwsError> {
-        let call = self.write("s3:PutBucketTagging", "");
-        let tag = Tag::builder().key(key).value(value).build();
-        let tags = tag.and_then(|tag| Tagging::builder().tag_set(tag).build());
+    /// [`Reason::BucketTaken`] where the name is another account's, otherwise see [`Reason`]; after a lost answer the bucket
+    /// may be there, with its tag.
+    pub async fn create(&self, tag: Option<&(String, String)>) -> Result<(), AwsError> {
+        let action = if tag.is_some() { "s3:CreateBucket and s3:TagResource" } else { "s3:CreateBucket" };
+        let call = Call::write(action, self.place(""));
+        let tags = tag.map(|(key, value)| Tag::builder().key(key).value(value).build()).transpose();
         let tags = tags.map_err(|error| AwsError::new(call.clone(), Reason::NotAws, error.to_string()))?;
-        let request = self.client().put_bucket_tagging().bucket(self.bucket().as_str()).tagging(tags);
-        let answer = request.expected_bucket_owner(self.owner().as_str()).send().await;
-        answer.map(drop).map_err(|error| AwsError::from_sdk(call, &error))
+        let region = (!self.region().is_default_for_buckets()).then(|| self.region().as_str().into());
+        let configuration = (region.is_some() || tags.is_some()).then(|| {
+            let tags = tags.map(|tag| vec![tag]);
+            CreateBucketConfiguration::builder().set_location_constraint(region).set_tags(tags).build()
+        });
+        let request = self.client().create_bucket().bucket(self.bucket().as_str());
+        match request.set_create_bucket_configuration(configuration).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let refused = AwsError::from_sdk(call, &error);
+                match error.code() {
+                    Some("BucketAlreadyOwnedByYou") => Ok(()),
+                    Some("BucketAlreadyExists") => Err(refused.with_reason(Reason::BucketTaken(self.bucket().clone()))),
+                    _ => Err(refused),
+                }
+            }
+        }
     }
 
     /// Deletes the bucket policy. Success where there is none.

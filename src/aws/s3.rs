@@ -18,8 +18,7 @@ use aws_sdk_s3::{
     operation::put_object::PutObjectError,
     primitives::ByteStream,
     types::{
-        BucketLocationConstraint, BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, CreateBucketConfiguration,
-        PublicAccessBlockConfiguration, VersioningConfiguration,
+        BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, PublicAccessBlockConfiguration, VersioningConfiguration,
     },
 };
 
@@ -85,6 +84,10 @@ impl S3Store {
         &self.owner
     }
 
+    pub(super) fn region(&self) -> &Region {
+        &self.region
+    }
+
     pub(super) fn read(&self, action: &'static str, key: &str) -> Call {
         Call::read(action, self.place(key)).expecting(&self.owner)
     }
@@ -93,7 +96,7 @@ impl S3Store {
         Call::write(action, self.place(key)).expecting(&self.owner)
     }
 
-    fn place(&self, key: &str) -> String {
+    pub(super) fn place(&self, key: &str) -> String {
         if key.is_empty() { self.to_string() } else { format!("{self}/{key}") }
     }
 
@@ -319,30 +322,6 @@ impl S3Store {
             Ok(answer) => answer.policy.map_or(Probe::Absent, Probe::Present),
             Err(error) if error.code() == Some("NoSuchBucketPolicy") => Probe::Absent,
             Err(error) => AwsError::from_sdk(self.read("s3:GetBucketPolicy", ""), &error).unknown(),
-        }
-    }
-
-    /// Makes the bucket in the configured region, without ACLs. Success where it is ours already.
-    ///
-    /// # Errors
-    /// [`Reason::BucketTaken`] where the name is another account's, otherwise see [`Reason`]; after a lost answer the bucket
-    /// may be there.
-    pub async fn create(&self) -> Result<(), AwsError> {
-        let constraint = (!self.region.is_default_for_buckets()).then(|| {
-            let region = BucketLocationConstraint::from(self.region.as_str());
-            CreateBucketConfiguration::builder().location_constraint(region).build()
-        });
-        let request = self.client.create_bucket().bucket(self.bucket.as_str());
-        match request.set_create_bucket_configuration(constraint).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let refused = AwsError::from_sdk(Call::write("s3:CreateBucket", self.place("")), &error);
-                match error.code() {
-                    Some("BucketAlreadyOwnedByYou") => Ok(()),
-                    Some("BucketAlreadyExists") => Err(refused.with_reason(Reason::BucketTaken(self.bucket.clone()))),
-                    _ => Err(refused),
-                }
-            }
         }
     }
 

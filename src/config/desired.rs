@@ -60,7 +60,14 @@ impl Settings {
             prefix: prefix.clone(),
             create: self.issuer.create_bucket,
             policy_sid: trust_policy::statement_id(self.cluster.as_str()),
+            by_plain_http: self.asks_s3_by_plain_http(),
         })
+    }
+
+    fn asks_s3_by_plain_http(&self) -> bool {
+        let endpoints = &self.aws.endpoints;
+        let endpoint = endpoints.s3.as_ref().or(endpoints.all.as_ref());
+        endpoint.is_some_and(|url| url.as_str().starts_with("http://"))
     }
 
     /// The partition of AWS that this cluster is in.

@@ -28,7 +28,6 @@ pub(super) fn announce(action: &Action) {
         | Action::DeleteObject { .. }
         | Action::MakeWebhookCertificate { .. }
         | Action::UseNextWebhookCertificate { .. }
-        | Action::TagBucket { .. }
         | Action::DeleteProvider { .. }
         | Action::DeleteDocument { .. }
         | Action::CloseBucket { .. }

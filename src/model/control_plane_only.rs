@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::{
-    keyring_bucket::KeyringBucket,
+    keyring_bucket::{KeyringBucket, NO_STATEMENTS},
     node_policy::{SEALING, Sealing},
     pod_check::RoleArn,
     region::AccountId,
@@ -76,24 +76,15 @@ impl ControlPlaneRole {
         })
     }
 
-    /// Policy of the bucket with a keyring: what irsad itself keeps there (see [`KeyringBucket::policy`]), TLS only, and its objects
-    /// for this role alone. `sid` is [`statement_id`](super::trust_policy::statement_id).
+    /// Policy of the bucket with a keyring: what irsad itself keeps there (see [`KeyringBucket::policy`]), and its objects for this role
+    /// alone. `sid` is [`statement_id`](super::trust_policy::statement_id).
     ///
     /// # Errors
     /// More bytes than S3 takes.
     pub fn keyring_bucket_policy(&self, bucket: &KeyringBucket<'_>, sid: &str) -> Result<String, PolicyError> {
-        let plain = json!({
-            "Sid": format!("{sid}TlsOnly"),
-            "Effect": "Deny",
-            "Principal": "*",
-            "Action": "s3:*",
-            "Resource": [bucket.bucket_arn(), format!("{}/*", bucket.bucket_arn())],
-            "Condition": { "Bool": { "aws:SecureTransport": "false" } },
-        });
         let others = self.denies_others(&format!("{sid}ControlPlaneOnly"), &OBJECT_ACTIONS, bucket.objects("").into());
-        let empty = r#"{"Version":"2012-10-17","Statement":[]}"#;
-        let own = bucket.policy(None, sid)?.unwrap_or_else(|| empty.to_owned());
-        Ok(with_statements(&own, vec![plain, others])?.unwrap_or(own))
+        let own = bucket.policy(None, sid)?.unwrap_or_else(|| NO_STATEMENTS.to_owned());
+        Ok(with_statements(&own, vec![others])?.unwrap_or(own))
     }
 
     /// Policy of the KMS key that seals `cluster`'s private halves: this role uses it, for that cluster only; the account looks after it

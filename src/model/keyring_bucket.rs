@@ -11,6 +11,9 @@ use super::{
     trust_policy::{PolicyError, with_statements},
 };
 
+/// A policy that says nothing.
+pub(super) const NO_STATEMENTS: &str = r#"{"Version":"2012-10-17","Statement":[]}"#;
+
 /// Where a keyring lies in S3.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyringBucket<'a> {
@@ -33,9 +36,29 @@ impl KeyringBucket<'_> {
         format!("{}/{prefix}{below}*", self.bucket_arn())
     }
 
-    /// The bucket's policy with our three statements, `None` where `existing` has them. `sid` is
+    /// The bucket's policy with our four statements, `None` where `existing` has them. `sid` is
     /// [`statement_id`](super::trust_policy::statement_id): keyrings of several clusters in one bucket do not disturb each
     /// other.
+    ///
+    /// Those of [`KeyringBucket::kept_policy`], and:
+    /// - Nothing is asked for without TLS (condition key `aws:SecureTransport`; Amazon S3 user guide, "Security best practices").
+    ///
+    /// # Errors
+    /// As [`KeyringBucket::kept_policy`].
+    pub fn policy(&self, existing: Option<&str>, sid: &str) -> Result<Option<String>, PolicyError> {
+        let plain = json!({
+            "Sid": format!("{sid}TlsOnly"),
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [self.bucket_arn(), format!("{}/*", self.bucket_arn())],
+            "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+        });
+        let ours = [&self.kept(sid)[..], &[plain]].concat();
+        with_statements(existing.unwrap_or(NO_STATEMENTS), ours)
+    }
+
+    /// The bucket's policy with the three statements by which nothing is lost, `None` where `existing` has them.
     ///
     /// - Objects below `keys/` are only ever created (condition key `s3:if-none-match`; Amazon S3 user guide, "Enforce
     ///   conditional writes on Amazon S3 buckets").
@@ -44,14 +67,17 @@ impl KeyringBucket<'_> {
     ///
     /// # Errors
     /// [`PolicyError::NotPolicy`] where `existing` is no policy, and more bytes than S3 takes. Nothing must be written then.
-    pub fn policy(&self, existing: Option<&str>, sid: &str) -> Result<Option<String>, PolicyError> {
+    pub fn kept_policy(&self, existing: Option<&str>, sid: &str) -> Result<Option<String>, PolicyError> {
+        with_statements(existing.unwrap_or(NO_STATEMENTS), self.kept(sid).to_vec())
+    }
+
+    fn kept(&self, sid: &str) -> [Value; 3] {
         let unconditional = json!({ "s3:if-match": "true", "s3:if-none-match": "true" });
-        let ours = vec![
+        [
             self.denial(sid, "KeysOnce", "keys/", json!("s3:PutObject"), Some(json!({ "s3:if-none-match": "true" }))),
             self.denial(sid, "Conditional", "", json!("s3:PutObject"), Some(unconditional)),
             self.denial(sid, "Kept", "", json!(["s3:DeleteObject", "s3:DeleteObjectVersion"]), None),
-        ];
-        with_statements(existing.unwrap_or(r#"{"Version":"2012-10-17","Statement":[]}"#), ours)
+        ]
     }
 
     /// `missing`: only where the request has none of these condition keys.
@@ -83,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_only_created_and_nothing_is_deleted_or_written_blindly() -> Outcome {
+    fn keys_are_only_created_and_nothing_is_deleted_or_written_blindly_or_without_tls() -> Outcome {
         for (prefix, objects) in [("", "arn:aws:s3:::prod-1-keys/"), ("a/prod-1", "arn:aws:s3:::prod-1-keys/a/prod-1/")]
         {
             let expected = json!({ "Version": "2012-10-17", "Statement": [
@@ -101,6 +127,11 @@ mod tests {
                     "Sid": "IrsadprodKept", "Effect": "Deny", "Principal": "*",
                     "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion"],
                     "Resource": format!("{objects}*"),
+                },
+                {
+                    "Sid": "IrsadprodTlsOnly", "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+                    "Resource": ["arn:aws:s3:::prod-1-keys", "arn:aws:s3:::prod-1-keys/*"],
+                    "Condition": { "Bool": { "aws:SecureTransport": "false" } },
                 },
             ]});
             assert_eq!(policy(prefix, None, "Irsadprod")?, Some(expected), "{prefix:?}");
@@ -122,7 +153,7 @@ mod tests {
         assert_eq!(repaired["Statement"], json!(all));
 
         let second = policy("two", Some(&ours.to_string()), "Irsadtwo")?.ok_or("a policy")?;
-        assert_eq!(second["Statement"].as_array().map(Vec::len), Some(6));
+        assert_eq!(second["Statement"].as_array().map(Vec::len), Some(8));
         Ok(())
     }
 

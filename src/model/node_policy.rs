@@ -179,8 +179,9 @@ fn document_statements(
     // Without ListBucket a missing object is answered with 403: it could not be told from one that is forbidden.
     let mut actions = vec![("s3:ListBucket", Part::Node)];
     if duties.creates_bucket {
-        actions.insert(0, ("s3:CreateBucket", Part::Leader));
-        actions.extend([("s3:PutBucketTagging", Part::Leader), ("s3:GetBucketPolicy", Part::Node)]);
+        // A bucket is tagged by the call that creates it, which asks for both (Amazon S3 API reference, `CreateBucketConfiguration`).
+        actions.splice(0..0, [("s3:CreateBucket", Part::Leader), ("s3:TagResource", Part::Leader)]);
+        actions.push(("s3:GetBucketPolicy", Part::Node));
     }
     if duties.opens_bucket {
         actions.push(("s3:PutBucketPolicy", Part::Leader));
@@ -245,8 +246,8 @@ mod tests {
       "Effect": "Allow",
       "Action": [
         "s3:CreateBucket",
+        "s3:TagResource",
         "s3:ListBucket",
-        "s3:PutBucketTagging",
         "s3:GetBucketPolicy",
         "s3:PutBucketPolicy",
         "s3:GetBucketPublicAccessBlock",
@@ -293,7 +294,7 @@ mod tests {
             Ok(policy["Statement"][0]["Action"].clone())
         };
         assert_eq!(bucket(Part::Node)?, json!(["s3:ListBucket", "s3:GetBucketPolicy"]));
-        assert_eq!(bucket(Part::Leader)?, json!(["s3:CreateBucket", "s3:PutBucketTagging"]));
+        assert_eq!(bucket(Part::Leader)?, json!(["s3:CreateBucket", "s3:TagResource"]));
         let nothing = NodeDuties { objects: None, provider: None, ..all };
         assert_eq!(node_policy(&nothing, Part::All)?, None);
         Ok(())

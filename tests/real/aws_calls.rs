@@ -35,7 +35,7 @@ fn every_call_is_counted_once_by_its_end_with_all_its_attempts() {
         cloud.fail("GetOpenIDConnectProvider", Fault::not_authorized("iam:GetOpenIDConnectProvider", &arn), 1);
         iam.observe(&arn).await;
         let store = S3Store::new(&aws, &"counted".parse().expect("a name"), &ACCOUNT.parse().expect("an account"));
-        store.create().await.expect("a bucket");
+        store.create(None).await.expect("a bucket");
         cloud.fail("PutObject", Fault::internal_error(), 2);
         store.put("a", b"one", &Condition::Absent).await.expect("done in the third attempt");
         store.put("a", b"two", &Condition::Absent).await.expect_err("it is there");

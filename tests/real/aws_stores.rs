@@ -16,6 +16,7 @@ use irsad::{
         plan::{Action, DesiredKeyringBucket, Plan, PublicAccessBlock, keyring_bucket},
         probe::Probe,
         region::{AccountId, Partition, Region, oidc_provider_arn},
+        s3_address::providers_in,
         sealed::SealContext,
         trust_policy::statement_id,
     },
@@ -45,7 +46,7 @@ async fn store(cloud: &Cloud, region: &str, bucket: &str) -> S3Store {
 
 async fn created(cloud: &Cloud, bucket: &str) -> S3Store {
     let store = store(cloud, "eu-west-1", bucket).await;
-    store.create().await.expect("a bucket");
+    store.create(None).await.expect("a bucket");
     store
 }
 
@@ -178,8 +179,8 @@ fn bucket_is_made_in_its_region_and_opened_by_policy() {
             let bucket = format!("made-in-{region}");
             let store = store(cloud, region, &bucket).await;
             assert_eq!(store.observe().await, Probe::Absent, "{region}");
-            store.create().await.expect("created");
-            store.create().await.expect("ours already");
+            store.create(None).await.expect("created");
+            store.create(None).await.expect("ours already");
             let all = PublicAccessBlock {
                 block_public_acls: true,
                 ignore_public_acls: true,
@@ -204,7 +205,7 @@ fn private_bucket_blocks_all_access_keeps_versions_and_serves_no_documents() {
     with_cloud(async |cloud| {
         let (aws, bucket) = (connect(cloud, "eu-west-1").await, "private".parse().expect("a bucket name"));
         let store = S3Store::private(&aws, &bucket, &account());
-        store.create().await.expect("created");
+        store.create(None).await.expect("created");
         assert_eq!(store.observe_versioning().await, Probe::Absent);
         store.put_public_access_block(PublicAccessBlock::ALL).await.expect("blocked");
         store.enable_versioning().await.expect("versions");
@@ -239,6 +240,56 @@ fn private_bucket_blocks_all_access_keeps_versions_and_serves_no_documents() {
     });
 }
 
+/// However the call ends, the bucket is known as ours as soon as it is there.
+#[test]
+fn bucket_has_its_tag_from_the_call_that_creates_it() {
+    with_cloud(async |cloud| -> Result<(), Box<dyn Error>> {
+        let owner = ("irsad/cluster".to_owned(), "prod-1".to_owned());
+        for (region, bucket, loses_answer) in
+            [("eu-west-1", "tagged", false), ("us-east-1", "tagged-by-default", false), ("eu-west-1", "tagged-unheard", true)]
+        {
+            let store = S3Store::new(&connect(cloud, region).await, &bucket.parse()?, &account());
+            if loses_answer {
+                cloud.fail("CreateBucket", Fault::AnswerLost, 99);
+                store.create(Some(&owner)).await.expect_err("no answer");
+            } else {
+                store.create(Some(&owner)).await?;
+            }
+            let Probe::Present(content) = store.observe_content(&owner).await else { return Err(bucket.into()) };
+            assert!(content.is_ours, "{bucket}");
+            let other = (owner.0.clone(), "prod-2".to_owned());
+            let Probe::Present(content) = store.observe_content(&other).await else { return Err(bucket.into()) };
+            assert!(!content.is_ours, "{bucket}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn provider_of_another_url_that_leads_into_a_bucket_is_found_in_the_account() {
+    with_cloud(async |cloud| -> Result<(), Box<dyn Error>> {
+        let iam = Iam::new(&connect(cloud, "eu-west-1").await);
+        let arn = |issuer: &str| format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{issuer}");
+        let own = arn("irsad-pointed-at.s3.eu-west-1.amazonaws.com");
+        let others =
+            ["s3.eu-west-1.amazonaws.com/irsad-pointed-at", "irsad-pointed-at.s3.dualstack.eu-west-1.amazonaws.com/a"];
+        for arn in [own.clone(), arn(others[0]), arn(others[1])] {
+            let issuer = arn.split_once('/').map(|(_, issuer)| format!("https://{issuer}")).unwrap_or_default();
+            iam.create(&arn, &issuer.parse()?, &[audience("a")], &tags()).await?;
+        }
+        let mut found = providers_in(&iam.providers().await?, &"irsad-pointed-at".parse()?, &own);
+        found.sort();
+        let mut expected = others.map(arn);
+        expected.sort();
+        assert_eq!(found, expected);
+        let denied = Fault::not_authorized("iam:ListOpenIDConnectProviders", "*");
+        cloud.fail("ListOpenIDConnectProviders", denied, 1);
+        let sentence = "iam:ListOpenIDConnectProviders on * is not allowed to this node (nothing written); `irsad iam-policy --part teardown` prints the statement to attach to its role";
+        assert_eq!(iam.providers().await.map_err(|error| error.to_string()), Err(sentence.to_owned()));
+        Ok(())
+    });
+}
+
 /// From nothing to a closed bucket with versions and policy, by the planner's actions alone, in their order.
 #[test]
 fn keyring_bucket_is_set_up_as_planned_and_then_left_alone() {
@@ -248,6 +299,7 @@ fn keyring_bucket_is_set_up_as_planned_and_then_left_alone() {
             name: "planned-keys".parse()?,
             region: "eu-west-1".parse()?,
             prefix: "prod-1".to_owned(),
+            by_plain_http: false,
             create: true,
             policy_sid: statement_id("prod-1"),
         };
@@ -268,7 +320,7 @@ fn keyring_bucket_is_set_up_as_planned_and_then_left_alone() {
             assert_eq!(plan.actions.iter().map(Action::name).collect::<Vec<_>>(), expected, "pass {pass}");
             for action in &plan.actions {
                 match action {
-                    Action::CreateBucket { .. } => store.create().await?,
+                    Action::CreateBucket { .. } => store.create(None).await?,
                     Action::SetPublicAccessBlock { block, .. } => store.put_public_access_block(*block).await?,
                     Action::EnableVersioning { .. } => store.enable_versioning().await?,
                     Action::SetKeyringBucketPolicy { policy, .. } => store.put_policy(policy).await?,
@@ -314,7 +366,7 @@ fn bucket_of_another_account_is_refused_before_any_write() {
         let written = put(&store, "one", &Condition::Absent).await.map_err(|error| in_full(&error));
         let object = refused("s3:PutObject", "s3://foreign/openid/v1/jwks");
         assert_eq!(written, Err(format!("{object}: HTTP 403 AccessDenied: Access Denied")));
-        let created = store.create().await.map_err(|error| error.to_string());
+        let created = store.create(None).await.map_err(|error| error.to_string());
         let taken = "bucket foreign belongs to another account (nothing written); bucket names are shared by all of AWS, write another one into issuer.store or keyring.store";
         assert_eq!(created, Err(taken.to_owned()));
     });
@@ -631,7 +683,7 @@ fn instance_behind_a_proxy_needs_no_aws_settings() {
         let identity = aws::identity(&aws).await.expect("an identity");
         assert_eq!(identity, Identity { account: account(), partition: Partition::Commercial });
         let store = S3Store::new(&aws, &"behind-a-proxy".parse().expect("a bucket name"), &identity.account);
-        store.create().await.expect("created");
+        store.create(None).await.expect("created");
         put(&store, "one", &Condition::Absent).await.expect("an object");
         assert_eq!(store.get(KEY).await.expect("an answer").map(|object| object.body), Some(b"one".to_vec()));
         assert_eq!(Iam::new(&aws).observe(&issuer("behind-a-proxy").1).await, Probe::Absent);

@@ -48,7 +48,7 @@ async fn kms(cloud: &Cloud, key: &str) -> Result<Kms> {
 
 async fn private_bucket(cloud: &Cloud, name: &str) -> Result<S3Store> {
     let store = S3Store::private(&connect(cloud).await?, &name.parse()?, &ACCOUNT.parse()?);
-    store.create().await?;
+    store.create(None).await?;
     Ok(store)
 }
 

@@ -119,13 +119,8 @@ pub enum Action {
         bucket: BucketName,
         /// Where.
         region: Region,
-    },
-    /// Write down on a bucket that was just created that it is ours.
-    TagBucket {
-        /// Name.
-        bucket: BucketName,
-        /// Key and value.
-        tag: (String, String),
+        /// Key and value by which it is known as ours afterwards; `None` for the keyring's, which irsad never deletes.
+        tag: Option<(String, String)>,
     },
     /// Set the bucket's public access block.
     SetPublicAccessBlock {
@@ -370,7 +365,6 @@ impl Action {
             Self::ForgetChange => "forget-change",
             Self::RefuseChange(_) => "refuse-change",
             Self::TellOfMissedPods { .. } => "tell-of-missed-pods",
-            Self::TagBucket { .. } => "tag-bucket",
             Self::DeleteProvider { .. } => "delete-provider",
             Self::DeleteDocument { .. } => "delete-document",
             Self::CloseBucket { .. } => "close-bucket",

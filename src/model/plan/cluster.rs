@@ -104,19 +104,27 @@ fn documents(desired: &Desired, jwks: Vec<Jwk>) -> Result<Documents, String> {
     })
 }
 
+/// A bucket to create.
+pub(super) struct NewBucket<'a> {
+    pub name: &'a BucketName,
+    pub region: &'a Region,
+    /// See [`Action::CreateBucket`].
+    pub tag: Option<&'a (String, String)>,
+}
+
 /// Settings of a bucket that is there, or that is created here: `nothing` is set then. `None` where it is not known, and where a person
 /// has to create it, who reads `missing`.
 pub(super) fn bucket<F: Clone>(
     found: &Probe<F>,
-    create: Option<(&BucketName, &Region)>,
+    create: Option<NewBucket<'_>>,
     nothing: impl FnOnce() -> F,
     missing: impl FnOnce() -> String,
     plan: &mut Plan,
 ) -> Option<F> {
     match (found, create) {
         (Probe::Present(found), _) => Some(found.clone()),
-        (Probe::Absent, Some((bucket, region))) => {
-            plan.actions.push(Action::CreateBucket { bucket: bucket.clone(), region: region.clone() });
+        (Probe::Absent, Some(NewBucket { name, region, tag })) => {
+            plan.actions.push(Action::CreateBucket { bucket: name.clone(), region: region.clone(), tag: tag.cloned() });
             Some(nothing())
         }
         (Probe::Absent, None) => {
@@ -139,12 +147,9 @@ fn plan_bucket(desired: &Desired, wanted: &DesiredBucket, found: &Probe<BucketFa
             wanted.name, wanted.region
         )
     };
-    let create = wanted.create.then_some((&wanted.name, &wanted.region));
-    let is_new = *found == Probe::Absent;
+    let new = NewBucket { name: &wanted.name, region: &wanted.region, tag: Some(&wanted.owner_tag) };
+    let create = wanted.create.then_some(new);
     let Some(found) = bucket(found, create, nothing, missing, plan) else { return false };
-    if is_new {
-        plan.actions.push(Action::TagBucket { bucket: wanted.name.clone(), tag: wanted.owner_tag.clone() });
-    }
     if !wanted.public_by_policy {
         plan.notices.extend(left_open(desired, wanted, &found));
     }

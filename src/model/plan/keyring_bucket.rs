@@ -2,7 +2,10 @@
 
 use crate::model::{keyring_bucket::KeyringBucket, location::BucketName, probe::Probe, region::Region};
 
-use super::{Action, Plan, PublicAccessBlock, WAITING_INTERVAL, cluster::bucket};
+use super::{
+    Action, Plan, PublicAccessBlock, WAITING_INTERVAL,
+    cluster::{NewBucket, bucket},
+};
 
 /// The keyring's bucket as it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct DesiredKeyringBucket {
     pub create: bool,
     /// What the `Sid`s of our statements begin with, see [`statement_id`](crate::model::trust_policy::statement_id).
     pub policy_sid: String,
+    /// S3 is asked over plain HTTP, at an endpoint of the operator's own: a bucket that refuses it would shut irsad out.
+    pub by_plain_http: bool,
 }
 
 /// Settings of the keyring's bucket.
@@ -42,7 +47,7 @@ pub fn keyring_bucket(wanted: &DesiredKeyringBucket, found: &Probe<KeyringBucket
             wanted.name, wanted.region
         )
     };
-    let create = wanted.create.then_some((&wanted.name, &wanted.region));
+    let create = wanted.create.then_some(NewBucket { name: &wanted.name, region: &wanted.region, tag: None });
     let Some(found) = bucket(found, create, nothing, missing, plan) else { return false };
     match wanted.create {
         true => set_up(wanted, &found, plan),
@@ -78,10 +83,18 @@ fn set_up(wanted: &DesiredKeyringBucket, found: &KeyringBucketFacts, plan: &mut 
 }
 
 impl DesiredKeyringBucket {
+    fn place(&self) -> KeyringBucket<'_> {
+        KeyringBucket { partition: self.region.partition(), bucket: &self.name, prefix: &self.prefix }
+    }
+
     /// The policy to set; `None` where the one that was found has our statements.
     fn policy(&self, found: &KeyringBucketFacts) -> Result<Option<String>, String> {
-        let place = KeyringBucket { partition: self.region.partition(), bucket: &self.name, prefix: &self.prefix };
-        let policy = place.policy(found.policy.present().map(String::as_str), &self.policy_sid);
+        let place = self.place();
+        let existing = found.policy.present().map(String::as_str);
+        let policy = match self.by_plain_http {
+            true => place.kept_policy(existing, &self.policy_sid),
+            false => place.policy(existing, &self.policy_sid),
+        };
         policy.map_err(|error| format!("policy of bucket {}: {error}", self.name))
     }
 }
@@ -91,7 +104,10 @@ fn remark(wanted: &DesiredKeyringBucket, found: &KeyringBucketFacts) -> Option<S
     let open = found.public_access_block.unknown().is_none()
         && found.public_access_block != Probe::Present(PublicAccessBlock::ALL);
     let forgets = found.versioning.unknown().is_none() && found.versioning != Probe::Present(true);
-    let overwrites = found.policy.unknown().is_none() && wanted.policy(found) != Ok(None);
+    // Who sets up the bucket may refuse plain HTTP in words of their own, but irsad's other denials are irsad's alone.
+    let policy = found.policy.present().map(String::as_str);
+    let keeps = wanted.place().kept_policy(policy, &wanted.policy_sid).is_ok_and(|missing| missing.is_none());
+    let overwrites = found.policy.unknown().is_none() && !keeps;
     let missing: Vec<&str> = [
         (open, "its public access block is not complete"),
         (forgets, "it keeps no versions"),
@@ -123,6 +139,7 @@ mod tests {
             prefix: "prod-1".to_owned(),
             create: true,
             policy_sid: statement_id("prod-1"),
+            by_plain_http: false,
         })
     }
 
@@ -162,11 +179,21 @@ mod tests {
             "create bucket prod-1-keys in eu-west-1",
             "block all public access to bucket prod-1-keys",
             "keep every version of every object of bucket prod-1-keys",
-            "let keys in bucket prod-1-keys be created only once, and nothing be deleted",
+            "let keys in bucket prod-1-keys be created only once, nothing be deleted, and nobody ask without TLS",
         ];
         assert_eq!(said, expected);
         let (after, ready) = planned(&wanted, &Probe::Present(done(&plan)));
         assert_eq!((after, ready), (Plan::new(), true));
+        Ok(())
+    }
+
+    #[test]
+    fn tls_is_not_asked_for_in_a_bucket_that_irsad_itself_reaches_by_plain_http() -> Outcome {
+        for by_plain_http in [false, true] {
+            let found = done(&planned(&DesiredKeyringBucket { by_plain_http, ..wanted()? }, &Probe::Absent).0);
+            let policy = found.policy.present().ok_or("a policy")?;
+            assert_eq!(policy.contains("aws:SecureTransport"), !by_plain_http, "{policy}");
+        }
         Ok(())
     }
 

@@ -419,7 +419,7 @@ impl World {
             Action::ForgetProven(_) => self.proven = None,
             Action::ForgetChange => self.change = None,
             Action::RefuseChange(refused) => self.refused = Some(refused),
-            Action::TellOfMissedPods { .. } | Action::TagBucket { .. } => {}
+            Action::TellOfMissedPods { .. } => {}
             Action::DeleteProvider { .. }
             | Action::DeleteDocument { .. }
             | Action::CloseBucket { .. }

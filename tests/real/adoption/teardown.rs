@@ -202,6 +202,31 @@ async fn provider_and_objects_of_somebody_else_stay_and_are_named() -> Result {
 }
 
 #[tokio::test]
+async fn bucket_that_a_provider_of_another_url_points_at_stays_and_both_are_named() -> Result {
+    const BUCKET: &str = "irsad-teardown-pointed";
+    let Some(scene) = in_s3(BUCKET).await? else { return Ok(()) };
+    let by_path = format!("s3.eu-west-1.amazonaws.com/{BUCKET}");
+    let url = format!("https://{by_path}");
+    let theirs = [("Url", url.as_str()), ("ClientIDList.member.1", "sts.amazonaws.com")];
+    provider(BUCKET, "CreateOpenIDConnectProvider", &theirs).await?;
+    let old_token = scene.node.mint(None).await?;
+    let daemon = scene.machine.daemon(&[])?;
+    scene.until_converged(&old_token).await?;
+
+    let named = format!(
+        "bucket {BUCKET} stays: the issuer of IAM OIDC provider arn:aws:iam::{ACCOUNT}:oidc-provider/{by_path} lies in it"
+    );
+    let planned = scene.machine.run(&["teardown", "--dry-run"])?;
+    assert!(planned.stdout.contains(&named), "{planned:?}");
+    let said = scene.ends(scene.teardown(&["--yes"])?, &[&old_token]).await?;
+    assert_eq!((said.code, said.stdout.contains(&named)), (Some(0), true), "{said:?}");
+    assert!(provider(BUCKET, "GetOpenIDConnectProvider", &[]).await.is_err() && bucket_is_there(BUCKET).await);
+    assert_eq!(scene.cloud.requests("DeleteBucket"), 0);
+    drop(daemon);
+    Ok(())
+}
+
+#[tokio::test]
 async fn one_node_with_a_folder_goes_back_and_its_documents_are_gone() -> Result {
     let Some(scene) = Scene::start_with(SOON, |_| Ok(())).await? else { return Ok(()) };
     let old_token = scene.node.mint(None).await?;

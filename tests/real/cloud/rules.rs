@@ -122,6 +122,13 @@ fn constraint(asked: &Asked) -> Option<String> {
     element(&String::from_utf8_lossy(&asked.body), "LocationConstraint")
 }
 
+/// The tags of a CreateBucket, as XML.
+pub fn tags(asked: &Asked) -> Option<String> {
+    let body = String::from_utf8_lossy(&asked.body);
+    let (_, rest) = body.split_once("<Tags>")?;
+    rest.split_once("</Tags>").map(|(tags, _)| tags.to_owned())
+}
+
 fn check_owner(shared: &Shared, asked: &Asked, bucket: &Bucket) -> Result<(), Refusal> {
     let expected = asked.header("x-amz-expected-bucket-owner");
     if expected.is_none() {

@@ -203,6 +203,7 @@ async fn pass(asked: &Asked, shared: &Shared, moto: &Moto) -> Result<Answer, io:
         }
         if asked.operation == "CreateBucket" {
             block_new_bucket(shared, moto, asked).await?;
+            tag_new_bucket(shared, moto, asked).await?;
         }
     } else if head.status == 404 && !asked.is_signed() {
         // Nobody but the owner may list, so S3 does not say what is not there.
@@ -290,6 +291,13 @@ async fn block_new_bucket(shared: &Shared, moto: &Moto, asked: &Asked) -> Result
     let body = format!("<PublicAccessBlockConfiguration>{flags}</PublicAccessBlockConfiguration>");
     let target = format!("/{}?publicAccessBlock", asked.bucket);
     forward(shared, moto, asked, Some((Method::PUT, target, body.into()))).await.map(drop)
+}
+
+/// moto passes over the tags of a new bucket.
+async fn tag_new_bucket(shared: &Shared, moto: &Moto, asked: &Asked) -> Result<(), io::Error> {
+    let Some(tags) = rules::tags(asked) else { return Ok(()) };
+    let body = format!("<Tagging><TagSet>{tags}</TagSet></Tagging>");
+    forward(shared, moto, asked, Some((Method::PUT, format!("/{}?tagging", asked.bucket), body.into()))).await.map(drop)
 }
 
 /// moto has no `AddClientIDToOpenIDConnectProvider`: the audience is kept here and shown with the provider.

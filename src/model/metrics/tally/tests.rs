@@ -71,7 +71,7 @@ fn apply(content: &str, replaces: Option<&str>) -> Action {
 }
 
 fn create_bucket() -> Result<Action, Box<dyn std::error::Error>> {
-    Ok(Action::CreateBucket { bucket: "prod-1-oidc".parse()?, region: "eu-west-1".parse()? })
+    Ok(Action::CreateBucket { bucket: "prod-1-oidc".parse()?, region: "eu-west-1".parse()?, tag: None })
 }
 
 fn replace_manifest() -> Action {

@@ -47,13 +47,16 @@ impl fmt::Display for Action {
                 write!(f, "write the keys that are to be accepted to {}", path.display())
             }
             Self::ReplaceSigningKey { path, kid, .. } => write!(f, "write key {kid} to {}", path.display()),
-            Self::CreateBucket { bucket, region } => write!(f, "create bucket {bucket} in {region}"),
+            Self::CreateBucket { bucket, region, tag: None } => write!(f, "create bucket {bucket} in {region}"),
+            Self::CreateBucket { bucket, region, tag: Some((key, value)) } => {
+                write!(f, "create bucket {bucket} in {region} with tag {key}={value}")
+            }
             Self::SetPublicAccessBlock { bucket, block: PublicAccessBlock::ALL } => {
                 write!(f, "block all public access to bucket {bucket}")
             }
             Self::EnableVersioning { bucket } => write!(f, "keep every version of every object of bucket {bucket}"),
             Self::SetKeyringBucketPolicy { bucket, .. } => {
-                write!(f, "let keys in bucket {bucket} be created only once, and nothing be deleted")
+                write!(f, "let keys in bucket {bucket} be created only once, nothing be deleted, and nobody ask without TLS")
             }
             Self::SetPublicAccessBlock { bucket, .. } => {
                 write!(f, "set the public access block of bucket {bucket}: no public ACLs, public policy allowed")
@@ -86,7 +89,6 @@ impl fmt::Display for Action {
             }
             Self::ForgetChange => f.write_str("forget a change that is no longer in the manifest"),
             Self::RefuseChange(_) => f.write_str("note that the change failed, so that it is not tried again"),
-            Self::TagBucket { bucket, tag: (key, value) } => write!(f, "write {key}={value} on bucket {bucket}, so that it is known as ours"),
             Self::DeleteProvider { issuer } => write!(f, "delete the IAM OIDC provider of {issuer}"),
             Self::DeleteDocument { url, .. } => write!(f, "delete {url}"),
             Self::CloseBucket { bucket, policy: Some(_) } => write!(f, "take our statement out of the policy of bucket {bucket}"),

@@ -332,11 +332,10 @@ impl Fleet {
                 let signing = node.signing.as_ref().expect("a known key");
                 assert!(node.verifying.contains(signing), "a key signs that is not accepted");
             }
-            Action::CreateBucket { .. } => {
+            Action::CreateBucket { tag, .. } => {
                 self.bucket = Some(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
-                self.had_bucket = true;
+                (self.had_bucket, self.bucket_is_ours) = (true, tag == Some(desired().bucket.expect("a bucket").owner_tag));
             }
-            Action::TagBucket { .. } => self.bucket_is_ours = true,
             Action::CreateProvider { audiences, .. } => {
                 self.provider = Some(ProviderFacts { audiences, is_ours: true });
             }
