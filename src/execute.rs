@@ -106,6 +106,7 @@ pub async fn execute(world: &mut World, action: &Action) -> anyhow::Result<()> {
         Action::CloseBucket { bucket, policy } => teardown::close_bucket(world, bucket, policy.as_deref()).await,
         Action::DeleteBucket { bucket } => Ok(bucket_named(world, bucket).await?.delete_bucket().await?),
         Action::RemoveRole { name, owner } => teardown::remove_role(world, name, owner).await,
+        Action::LetGoOfRoleObject(object) => teardown::let_go(world, object).await,
         Action::RememberTornDown(torn_down) => teardown::remember_torn_down(root, torn_down),
         Action::ForgetTornDown => forget(root, memory::TORN_DOWN),
         Action::DeleteKeyring { version } => teardown::delete_keyring(world, version).await,

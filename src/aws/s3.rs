@@ -18,7 +18,8 @@ use aws_sdk_s3::{
     operation::put_object::PutObjectError,
     primitives::ByteStream,
     types::{
-        BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, PublicAccessBlockConfiguration, VersioningConfiguration,
+        BucketVersioningStatus, ChecksumAlgorithm, ChecksumMode, PublicAccessBlockConfiguration,
+        VersioningConfiguration,
     },
 };
 

@@ -6,12 +6,15 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::model::{
-    checks::{Across, Check, Outcome, across, checks, pods, webhook},
-    kubeadm::ISSUER,
-    plan::{Desired, Facts, Shared},
-    pod::PodName,
-    probe::Probe,
+use crate::{
+    daemon::Irsad,
+    model::{
+        checks::{Across, Check, Outcome, across, checks, pods, teardown, webhook},
+        kubeadm::ISSUER,
+        plan::{Desired, Facts, Shared},
+        pod::PodName,
+        probe::Probe,
+    },
 };
 
 use super::{Global, Output, output};
@@ -40,20 +43,7 @@ impl Verify {
     pub(super) async fn execute(&self, global: &Global) -> anyhow::Result<ExitCode> {
         let mut irsad = global.onlooker().await?;
         let (facts, _) = irsad.look().await;
-        let mut found = match &self.pod {
-            Some(pod) => irsad.look_at_pod(&facts, pod).await.checks(),
-            None => vec![pods(&facts)],
-        };
-        let now = Timestamp::now();
-        if self.pod.is_none() {
-            found.splice(0..0, webhook(irsad.desired(), &facts, now));
-            found.splice(0..0, irsad.check_roles().await);
-        }
-        // The way of a token goes from the pod to AWS; of the whole cluster its issuer comes first.
-        let place = if self.pod.is_some() { found.len() } else { 0 };
-        let of_the_issuer = checks(irsad.desired(), &facts);
-        let of_all_nodes = if self.pod.is_some() { Vec::new() } else { of_all_nodes(irsad.desired(), &facts, now) };
-        found.splice(place..place, of_the_issuer.into_iter().chain(of_all_nodes));
+        let found = self.checks(&mut irsad, &facts, Timestamp::now()).await;
         let holds = found.iter().all(|check| matches!(check.outcome, Outcome::Holds | Outcome::Skipped(_)));
         match global.output {
             Output::Json => {
@@ -63,6 +53,27 @@ impl Verify {
             Output::Text | Output::Svg => found.iter().for_each(|check| output::say!("{}", line(check))),
         }
         Ok(ExitCode::from(u8::from(!holds)))
+    }
+}
+
+impl Verify {
+    async fn checks(&self, irsad: &mut Irsad, facts: &Facts, now: Timestamp) -> Vec<Check> {
+        let of_teardown = teardown(irsad.desired(), facts, now);
+        if let Some(pod) = &self.pod {
+            // The way of a token goes from the pod to AWS.
+            let of_the_pod = irsad.look_at_pod(facts, pod).await.checks();
+            let rest = of_teardown.unwrap_or_else(|| checks(irsad.desired(), facts));
+            return [of_the_pod, rest].concat();
+        }
+        if let Some(checks) = of_teardown {
+            return checks;
+        }
+        let mut found = checks(irsad.desired(), facts);
+        found.extend(of_all_nodes(irsad.desired(), facts, now));
+        found.extend(irsad.check_roles().await);
+        found.extend(webhook(irsad.desired(), facts, now));
+        found.push(pods(facts));
+        found
     }
 }
 

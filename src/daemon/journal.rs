@@ -32,6 +32,7 @@ pub(super) fn announce(action: &Action) {
         | Action::DeleteDocument { .. }
         | Action::CloseBucket { .. }
         | Action::RemoveRole { .. }
+        | Action::LetGoOfRoleObject(_)
         | Action::DeleteBucket { .. }
         | Action::DeleteKeyring { .. }
         | Action::RememberTornDown(_)

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
+
 use super::{bucket_named, forget, provider, remember, roles};
 use crate::{
     host::Root,
@@ -9,6 +11,7 @@ use crate::{
         location::BucketName,
         memory::{self, TornDown},
         role::{Owner, RoleName},
+        service_account_role::ServiceAccountRole,
     },
     observe::{ACKS, STATE},
     private_keys,
@@ -26,6 +29,11 @@ pub(super) async fn remove_role(world: &mut World, name: &RoleName, owner: &Owne
     let clients = provider(world).await?;
     roles::remove(&clients.iam, name, owner).await?;
     Ok(())
+}
+
+pub(super) async fn let_go(world: &World, object: &ServiceAccountRole) -> anyhow::Result<()> {
+    let api_server = world.asked_api_server().context("no API server has been asked (nothing changed)")?;
+    Ok(api_server.hold_role(object, false).await?)
 }
 
 pub(super) async fn delete_document(world: &mut World, key: &str) -> anyhow::Result<()> {

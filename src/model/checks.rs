@@ -2,12 +2,14 @@
 
 mod across;
 mod roles;
+mod teardown;
 mod webhook;
 
 use serde::Serialize;
 
 pub use across::{Across, across};
 pub use roles::{roles, service_account_roles};
+pub use teardown::teardown;
 pub use webhook::webhook;
 
 use super::{
@@ -45,13 +47,21 @@ pub enum Outcome {
 
 /// Every check of one look at the world.
 pub fn checks(desired: &Desired, facts: &Facts) -> Vec<Check> {
+    let mut checks = documents(desired, facts).to_vec();
+    checks.extend(api_server(facts, desired.issuer.as_str()));
+    checks.push(trusted(desired, facts));
+    checks
+}
+
+/// What outsiders find at the issuer.
+fn documents(desired: &Desired, facts: &Facts) -> [Check; 4] {
     let cluster = &facts.cluster;
     let discovery_url = desired.issuer.document(DISCOVERY_PATH);
     let served = match &facts.node.api_server {
         ApiServer::Seen(evidence) => Some(&evidence.served),
         ApiServer::None | ApiServer::NoKubeconfig(_) | ApiServer::Silent(_) => None,
     };
-    let mut checks = vec![
+    [
         store(desired, facts),
         Check {
             statement: format!("{discovery_url} names issuer {} and its keys", desired.issuer),
@@ -69,13 +79,14 @@ pub fn checks(desired: &Desired, facts: &Facts) -> Vec<Check> {
             }),
         },
         Check { statement: "every key in use is published".to_owned(), outcome: keys_in_use(facts, served) },
-    ];
-    checks.extend(api_server(desired, facts));
-    checks.push(Check {
+    ]
+}
+
+fn trusted(desired: &Desired, facts: &Facts) -> Check {
+    Check {
         statement: format!("IAM trusts {}{}", desired.issuer, audiences(desired)),
         outcome: provider(desired, facts),
-    });
-    checks
+    }
 }
 
 /// Whether pods have the credentials that they should have. Not part of [`checks`]: nothing of the issuer hangs on it.
@@ -174,10 +185,11 @@ fn keys_in_use(facts: &Facts, served: Option<&Jwks>) -> Outcome {
     }
 }
 
-fn api_server(desired: &Desired, facts: &Facts) -> Vec<Check> {
+/// `issuer`: the one that it is to sign as.
+fn api_server(facts: &Facts, issuer: &str) -> Vec<Check> {
     let check = |statement: String, outcome: Outcome| Check { statement, outcome };
     let ready = "this node's kube-apiserver is ready".to_owned();
-    let signs = format!("it signs as {}", desired.issuer);
+    let signs = format!("it signs as {issuer}");
     let evidence = match &facts.node.api_server {
         ApiServer::None => return vec![check(ready, Outcome::Skipped("none runs here yet".to_owned()))],
         ApiServer::NoKubeconfig(why) | ApiServer::Silent(why) => {
@@ -198,10 +210,8 @@ fn api_server(desired: &Desired, facts: &Facts) -> Vec<Check> {
         check(
             signs,
             match evidence.signs_as() {
-                Some(issuer) if issuer == desired.issuer.as_str() => Outcome::Holds,
-                Some(issuer) => {
-                    Outcome::Fails(format!("it signs as {issuer}; irsad plan shows the change that is due"))
-                }
+                Some(found) if found == issuer => Outcome::Holds,
+                Some(found) => Outcome::Fails(format!("it signs as {found}; irsad plan shows the change that is due")),
                 None => Outcome::Unknown("its discovery is off and no probe token was minted".to_owned()),
             },
         ),

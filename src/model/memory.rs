@@ -175,6 +175,19 @@ pub struct TornDown {
     pub accepts_until: Option<Timestamp>,
     /// What was left, and what may be done about it, a sentence each.
     pub remains: Vec<String>,
+    /// The keyring that said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<LastKeyring>,
+}
+
+/// The keyring by which a cluster was torn down. One that is found later continues it, or is of another time or cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LastKeyring {
+    /// Its generation.
+    pub generation: u64,
+    /// SHA-256 (hex) of its bytes.
+    pub hash: String,
 }
 
 #[cfg(test)]
@@ -203,6 +216,7 @@ mod tests {
         reads_and_writes::<PublishedKeys>(include_str!("../../tests/fixtures/formats/published-keys-v1.json"));
         reads_and_writes::<Proven>(include_str!("../../tests/fixtures/formats/proven-v1.json"));
         reads_and_writes::<TornDown>(include_str!("../../tests/fixtures/formats/torn-down-v1.json"));
+        reads_and_writes::<TornDown>(include_str!("../../tests/fixtures/formats/torn-down-of-keyring-v1.json"));
         reads_and_writes::<Report>(include_str!("../../tests/fixtures/formats/status-v1.json"));
     }
 }

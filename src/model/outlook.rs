@@ -12,7 +12,7 @@ use super::{
 /// The next step of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// State that it enters; `None`: it leaves the keyring.
+    /// State that it enters; `None`: it leaves the keyring, or stays as it is.
     pub state: Option<KeyState>,
     /// What happens and what it waits for, for a person.
     pub what: String,
@@ -22,6 +22,10 @@ pub struct Step {
 
 /// What comes next for `key` of `keyring`; `None` where a person has to ask for it.
 pub fn next_step(keyring: &Keyring, key: &KeyringKey, policy: &Policy, now: Timestamp) -> Option<Step> {
+    if keyring.teardown.is_some() {
+        let what = "stays as it is, the cluster goes back to another issuer".to_owned();
+        return Some(Step { state: None, what, at: None });
+    }
     let step = |state: KeyState, what: &str, at| Some(Step { state: Some(state), what: what.to_owned(), at });
     match key.state {
         KeyState::Standby => {
@@ -64,6 +68,9 @@ pub fn next_step(keyring: &Keyring, key: &KeyringKey, policy: &Policy, now: Time
 /// Earliest time at which the standby may begin to sign; `None` where nothing asks for another signing key. Where there is no
 /// standby yet, one that is made now is reckoned with.
 pub fn promotion(keyring: &Keyring, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+    if keyring.teardown.is_some() {
+        return None;
+    }
     let due = match (keyring.rotate_since, policy.period) {
         (Some(since), _) => since,
         (None, Some(period)) => later(keyring.signing()?.since, period),

@@ -41,8 +41,8 @@ pub fn teardown_policy(duties: &TeardownDuties<'_>) -> Result<Option<String>, Po
     }
     if duties.objects.is_some() && duties.created_bucket {
         // A list has no resource of its own (service authorization reference, "Actions, resources, and condition keys for IAM").
-        let list = Statement::of_role("IrsadTeardownProviders", &["iam:ListOpenIDConnectProviders"], "*");
-        statements.push(list);
+        let lists = ["iam:ListOpenIDConnectProviders", "iam:ListRoles"];
+        statements.push(Statement::of_role("IrsadTeardownSeen", &lists, "*"));
     }
     if let Some(objects) = &duties.objects {
         statements.push(Statement::of_role("IrsadTeardownDocuments", &["s3:DeleteObject"], objects.arns()));
@@ -86,7 +86,8 @@ mod tests {
                 "Condition": { "StringEquals": { "aws:ResourceTag/irsad/cluster": "prod-1" } },
             },
             {
-                "Sid": "IrsadTeardownProviders", "Effect": "Allow", "Action": "iam:ListOpenIDConnectProviders", "Resource": "*",
+                "Sid": "IrsadTeardownSeen", "Effect": "Allow", "Action": ["iam:ListOpenIDConnectProviders", "iam:ListRoles"],
+                "Resource": "*",
             },
             {
                 "Sid": "IrsadTeardownDocuments", "Effect": "Allow", "Action": "s3:DeleteObject",

@@ -11,7 +11,7 @@ use super::{
     keyring::{KeyState, Keyring, KeyringKey, Origin},
     memory::PublishedKey,
     outlook::{Step, later, next_step, promotion, short},
-    rotation::Policy,
+    rotation::{Policy, Stage as TeardownStage},
 };
 
 /// What was before is not shown: a picture of years shows nothing of a rotation.
@@ -127,6 +127,7 @@ impl Timeline {
         let row = |key: &KeyringKey| row(keyring, key, policy, now);
         let mut events = happened(keyring);
         events.extend(keyring.keys.iter().flat_map(|key| expected(keyring, key, policy, now)));
+        events.extend(end_of_waiting(keyring, policy, now));
         events.retain(|event| (from..=until).contains(&event.at));
         events.sort_by_key(|event| event.at);
         Self {
@@ -337,6 +338,15 @@ fn happened(keyring: &Keyring) -> Vec<Event> {
     if let Some(at) = keyring.rotate_since {
         add(at, "another signing key wanted".to_owned());
     }
+    if let Some(teardown) = &keyring.teardown {
+        add(teardown.since, format!("asked to go back to issuer {}", teardown.issuer));
+        if let Some(at) = teardown.signed_since {
+            add(at, format!("every kube-apiserver proven to sign as {}", teardown.issuer));
+        }
+        if let Some(ended) = &teardown.ended {
+            add(ended.at, "torn down: nothing of irsad's left to remove".to_owned());
+        }
+    }
     if let Some(rollout) = &keyring.rollout {
         add(rollout.since, format!("kube-apiserver of {} began to be changed, not done yet", rollout.holder));
     }
@@ -348,6 +358,16 @@ fn expected(keyring: &Keyring, key: &KeyringKey, policy: &Policy, now: Timestamp
         Some(Event { at: step.at?, what: format!("{} {}", short(&key.kid), step.what), is_expected: true })
     };
     steps(keyring, key, policy, now).into_iter().filter_map(event).collect()
+}
+
+/// When provider and documents go.
+fn end_of_waiting(keyring: &Keyring, policy: &Policy, now: Timestamp) -> Option<Event> {
+    match keyring.teardown.as_ref()?.stage(policy, now) {
+        TeardownStage::Waiting(at) => {
+            Some(Event { at, what: "provider and documents go".to_owned(), is_expected: true })
+        }
+        TeardownStage::Rolling | TeardownStage::Removing | TeardownStage::Ended => None,
+    }
 }
 
 /// What entering a state means.

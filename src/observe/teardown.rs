@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     aws::iam::Iam,
+    cluster::NoAnswer,
     config::RolesMode,
     model::{
         issuer::Audience,
@@ -12,12 +13,15 @@ use crate::{
         role::{self, Owner},
         rotation::Stage,
         s3_address::providers_in,
+        service_account_role::ServiceAccountRole,
     },
     world::{AwsClients, World},
 };
 
 /// So many roles are removed in one pass.
 const MOST_ROLES: usize = 20;
+/// So many objects are let go of in one pass.
+const MOST_OBJECTS: usize = 50;
 
 /// Looks at it where this node is about to remove it.
 pub(super) async fn observe_teardown(
@@ -36,38 +40,59 @@ pub(super) async fn observe_teardown(
     Some(look_at_what_goes(world, desired).await)
 }
 
-/// Provider, bucket and roles, as ones that may go.
+/// Provider, bucket, roles and the objects that asked for them, as ones that may go.
 pub async fn look_at_what_goes(world: &mut World, desired: &Desired) -> TeardownFacts {
-    let keeps_roles = world.settings.roles.mode != RolesMode::None;
-    if desired.provider.is_none() && desired.bucket.is_none() && !keeps_roles {
-        return TeardownFacts { provider: None, bucket: None, pointing: Probe::Absent, roles: None };
+    let removes_roles = world.settings.roles.mode != RolesMode::None;
+    let held = ask_held(world).await;
+    let nothing =
+        TeardownFacts { provider: None, bucket: None, pointing: Probe::Absent, roles: None, removes_roles, held };
+    if desired.provider.is_none() && desired.bucket.is_none() && !removes_roles {
+        return nothing;
     }
     match world.aws().await {
         Ok(clients) => {
             let owner = world.settings.owner_tag();
             let (provider, bucket, pointing) =
                 tokio::join!(ask_provider(&clients, &owner), ask_bucket(&clients, &owner), ask_pointing(&clients));
-            let roles = match keeps_roles {
-                true => Some(ask_roles(&clients.iam, world.settings.cluster.as_str()).await),
-                false => None,
-            };
-            TeardownFacts { provider: Some(provider), bucket, pointing, roles }
+            let roles = ask_roles(&clients.iam, world.settings.cluster.as_str(), removes_roles).await;
+            TeardownFacts { provider: Some(provider), bucket, pointing, roles: Some(roles), ..nothing }
         }
         Err(why) => TeardownFacts {
             provider: Some(Probe::Unknown(why.clone())),
             bucket: desired.bucket.as_ref().map(|_| Probe::Unknown(why.clone())),
             pointing: Probe::Unknown(why.clone()),
-            roles: keeps_roles.then_some(Probe::Unknown(why)),
+            roles: Some(Probe::Unknown(why)),
+            ..nothing
         },
     }
 }
 
+/// Objects with our finalizer. A cluster that does not know such objects has none.
+async fn ask_held(world: &World) -> Probe<Vec<ServiceAccountRole>> {
+    let Some(api_server) = world.asked_api_server() else {
+        return Probe::Unknown("for an API server, which has the ServiceAccountRoles".to_owned());
+    };
+    match api_server.list_service_account_roles().await {
+        Ok((all, _)) => {
+            let held: Vec<_> = all.into_iter().filter(ServiceAccountRole::is_held).take(MOST_OBJECTS).collect();
+            if held.is_empty() { Probe::Absent } else { Probe::Present(held) }
+        }
+        Err(NoAnswer::NotFound { .. }) => Probe::Absent,
+        Err(error) => Probe::Unknown(error.reason()),
+    }
+}
+
 /// Tags are asked for one by one: a list of roles does not show them (IAM API reference, `ListRoles`).
-async fn ask_roles(iam: &Iam, cluster: &str) -> Probe<RolesLeft> {
+/// With `roles.mode: none` nobody may ask for tags, and names are enough.
+async fn ask_roles(iam: &Iam, cluster: &str, asks_tags: bool) -> Probe<RolesLeft> {
     let listed = match iam.roles_below(&role::path(cluster)).await {
         Ok(listed) => listed,
         Err(error) => return Probe::Unknown(sentence(&error)),
     };
+    if !asks_tags {
+        let others = listed.into_iter().map(|role| role.name.to_string()).collect();
+        return Probe::Present(RolesLeft { ours: Vec::new(), others });
+    }
     let mut left = RolesLeft::default();
     for listed in listed {
         if left.ours.len() == MOST_ROLES {

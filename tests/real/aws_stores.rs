@@ -245,9 +245,11 @@ fn private_bucket_blocks_all_access_keeps_versions_and_serves_no_documents() {
 fn bucket_has_its_tag_from_the_call_that_creates_it() {
     with_cloud(async |cloud| -> Result<(), Box<dyn Error>> {
         let owner = ("irsad/cluster".to_owned(), "prod-1".to_owned());
-        for (region, bucket, loses_answer) in
-            [("eu-west-1", "tagged", false), ("us-east-1", "tagged-by-default", false), ("eu-west-1", "tagged-unheard", true)]
-        {
+        for (region, bucket, loses_answer) in [
+            ("eu-west-1", "tagged", false),
+            ("us-east-1", "tagged-by-default", false),
+            ("eu-west-1", "tagged-unheard", true),
+        ] {
             let store = S3Store::new(&connect(cloud, region).await, &bucket.parse()?, &account());
             if loses_answer {
                 cloud.fail("CreateBucket", Fault::AnswerLost, 99);

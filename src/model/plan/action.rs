@@ -18,6 +18,7 @@ use crate::model::{
     region::Region,
     role::{Owner, RoleName},
     rotation::Ack,
+    service_account_role::ServiceAccountRole,
 };
 
 use super::PublicAccessBlock;
@@ -290,6 +291,8 @@ pub enum Action {
         /// What asked for it.
         owner: Owner,
     },
+    /// Take our finalizer off an object whose role is gone.
+    LetGoOfRoleObject(ServiceAccountRole),
     /// Delete the issuer's bucket, which is ours and empty.
     DeleteBucket {
         /// Name.
@@ -370,6 +373,7 @@ impl Action {
             Self::CloseBucket { .. } => "close-bucket",
             Self::RemoveRole { .. } => "remove-role",
             Self::DeleteBucket { .. } => "delete-bucket",
+            Self::LetGoOfRoleObject(_) => "let-go-of-role-object",
             Self::RememberTornDown(_) => "remember-torn-down",
             Self::ForgetTornDown => "forget-torn-down",
             Self::DeleteKeyring { .. } => "delete-keyring",

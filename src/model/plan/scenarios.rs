@@ -424,6 +424,7 @@ impl World {
             | Action::DeleteDocument { .. }
             | Action::CloseBucket { .. }
             | Action::RemoveRole { .. }
+            | Action::LetGoOfRoleObject(_)
             | Action::DeleteBucket { .. }
             | Action::RememberTornDown(_)
             | Action::ForgetTornDown

@@ -4,8 +4,10 @@
 
 mod bucket;
 mod evidence;
+mod roles;
 
 pub use bucket::pointed_at_by;
+pub use roles::left_alone;
 
 use jiff::Timestamp;
 
@@ -17,12 +19,13 @@ use super::{
 use crate::model::{
     discovery::{DISCOVERY_PATH, Discovery},
     jwks::{Jwk, Jwks},
-    keyring::{Ended, Keyring, Teardown},
+    keyring::{self, Ended, Keyring, Teardown},
     location::Location,
-    memory::{TornDown, Version1},
+    memory::{LastKeyring, TornDown, Version1},
     probe::Probe,
     role::{Owner, RoleName},
     rotation::{Stage, acceptable_until},
+    service_account_role::ServiceAccountRole,
 };
 
 /// What is to be removed outside of the cluster, looked at in every pass that may remove it.
@@ -34,8 +37,12 @@ pub struct TeardownFacts {
     pub bucket: Option<Probe<BucketContent>>,
     /// ARNs of this account's other providers whose issuer lies in that bucket.
     pub pointing: Probe<Vec<String>>,
-    /// Roles below the path of this cluster; `None` where irsad keeps none.
+    /// Roles below the path of this cluster; `None` where irsad asks AWS for nothing.
     pub roles: Option<Probe<RolesLeft>>,
+    /// Whether irsad removes those that are its own; otherwise (`roles.mode: none`) it may not, and all of them are others.
+    pub removes_roles: bool,
+    /// `ServiceAccountRole` objects that nobody but irsad lets go of; a few are enough. Absent where there are none.
+    pub held: Probe<Vec<ServiceAccountRole>>,
 }
 
 /// IAM roles below the path of this cluster.
@@ -119,22 +126,6 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, following: Following<'_>, n
     }
 }
 
-/// Whether no role of ours is left.
-fn roles(found: &TeardownFacts, remains: &mut Vec<String>, plan: &mut Plan) -> bool {
-    let left = match &found.roles {
-        None | Some(Probe::Absent) => return true,
-        Some(Probe::Unknown(why)) => {
-            plan.wait(why.clone(), WAITING_INTERVAL);
-            return false;
-        }
-        Some(Probe::Present(left)) => left,
-    };
-    let remove = |(name, owner): &(RoleName, Owner)| Action::RemoveRole { name: name.clone(), owner: owner.clone() };
-    plan.actions.extend(left.ours.iter().map(remove));
-    remains.extend(left.others.iter().map(|name| format!("role {name} stays: it lacks irsad's tags")));
-    left.ours.is_empty()
-}
-
 /// One pass of removing.
 struct Removal<'a> {
     desired: &'a Desired,
@@ -161,7 +152,8 @@ impl Removal<'_> {
         }
         let Some(trusted) = self.provider(found, &mut remains, plan) else { return };
         if self.documents(&mut remains, plan)
-            && roles(found, &mut remains, plan)
+            && self.roles(found, &mut remains, plan)
+            && roles::let_go(found, plan)
             && self.bucket(found, trusted, &mut remains, plan)
             && webhook
         {
@@ -275,6 +267,7 @@ impl Removal<'_> {
     /// This node has followed the keyring to its end.
     fn write_down(&self, plan: &mut Plan) {
         let Some(ended) = &self.teardown.ended else { return };
+        let stored = self.followed.stored;
         let mut own = Vec::new();
         if matches!(self.desired.store, Location::File(_)) && !self.documents(&mut own, plan) {
             return;
@@ -290,6 +283,7 @@ impl Removal<'_> {
             accepts: self.desired.issuer.to_string(),
             accepts_until: acceptable_until(self.teardown, self.desired.policy().verify_retention),
             remains: [ended.remains.clone(), own].concat(),
+            keyring: Some(LastKeyring { generation: stored.keyring.generation, hash: keyring::hash(&stored.bytes) }),
         }));
     }
 }

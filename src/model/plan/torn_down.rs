@@ -3,7 +3,12 @@
 use jiff::Timestamp;
 
 use super::{Action, Facts, Plan, Shared, SharedFacts, StoredKeyring, WAITING_INTERVAL, ack};
-use crate::model::{keyring::Keyring, memory::TornDown, probe::Probe, rotation};
+use crate::model::{
+    keyring::{self, HighWater, Keyring, KeyringError},
+    memory::{self, LastKeyring, TornDown},
+    probe::Probe,
+    rotation,
+};
 
 /// What is left to do on a node that has written down that nothing is; `None` where it has not.
 pub(super) fn rest(facts: &Facts, now: Timestamp) -> Option<Plan> {
@@ -21,11 +26,35 @@ pub(super) fn rest(facts: &Facts, now: Timestamp) -> Option<Plan> {
     let Shared::Seen(shared) = &facts.shared else { return Some(plan) };
     match &shared.keyring {
         Probe::Present(stored) if has_ended(&stored.keyring) => leave_keyring(facts, shared, stored, now, &mut plan),
-        // What this node has written down is about another keyring, or about a teardown that was taken back.
-        Probe::Present(_) => plan.actions.push(Action::ForgetTornDown),
+        Probe::Present(stored) => match of_another_time(torn_down, stored) {
+            None => plan.actions.push(Action::ForgetTornDown),
+            Some(why) => plan.needs_a_person.push(why),
+        },
         Probe::Absent | Probe::Unknown(_) => {}
     }
     Some(plan)
+}
+
+/// What is wrong with a keyring that wants our issuer; `None` where it is the one of the teardown, which was taken back.
+///
+/// A restore of etcd brings back the keyring of before. Whoever followed it would sign as an issuer again whose provider and documents are
+/// gone.
+fn of_another_time(torn_down: &TornDown, stored: &StoredKeyring) -> Option<String> {
+    let LastKeyring { generation, hash } = torn_down.keyring.clone()?;
+    let mark = HighWater { generation, hash };
+    let what = match stored.keyring.continues(&keyring::hash(&stored.bytes), &mark) {
+        Ok(()) => return None,
+        Err(KeyringError::WentBack { found, known }) => format!(
+            "the keyring, generation {found}, is of before the teardown, which ended with generation {known}: etcd or its store was restored"
+        ),
+        Err(_) => format!("the keyring, generation {}, is not the one of the teardown", stored.keyring.generation),
+    };
+    Some(format!(
+        "{what} (nothing changed, kube-apiserver signs as {}); to have irsad's issuer again, on every node rm {} and systemctl reload irsad, \
+         to be without it, irsad teardown after that, or take irsad off the nodes",
+        torn_down.issuer,
+        memory::TORN_DOWN
+    ))
 }
 
 fn has_ended(keyring: &Keyring) -> bool {

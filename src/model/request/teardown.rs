@@ -7,7 +7,7 @@ use crate::model::{
     keyring::{KeyState, Keyring, KeyringKey, Teardown},
     location::Location,
     outlook::duration,
-    plan::{Desired, ProviderFacts, TeardownFacts, pointed_at_by},
+    plan::{Desired, ProviderFacts, TeardownFacts, left_alone, pointed_at_by},
     probe::Probe,
     rotation::{Ack, Policy, Stage},
 };
@@ -124,7 +124,13 @@ pub fn teardown_effect(asked: &Keyring, acks: &[Ack], desired: &Desired, found: 
     effect.push(provider(desired, found));
     effect.push(format!("the public documents in {} are deleted", desired.store));
     effect.extend(bucket(teardown, desired, found));
-    effect.extend(roles(found));
+    effect.extend(roles(&asked.cluster, found));
+    if found.held != Probe::Absent {
+        effect.push(
+            "ServiceAccountRole objects stay and lose irsad's finalizer when their roles are gone: kubectl delete them, or the CRD, when you like"
+                .to_owned(),
+        );
+    }
     effect.push("the signing key stays as it is".to_owned());
     effect.push(
         "the keyring is deleted last, where it is in Secrets or in a folder: sa.key of each node is then the only copy"
@@ -135,6 +141,11 @@ pub fn teardown_effect(asked: &Keyring, acks: &[Ack], desired: &Desired, found: 
          kube-system/kubeadm-config {} later",
         duration(policy.verify_retention)
     ));
+    effect.push(
+        "--service-account-jwks-uri leaves the manifests where it is irsad's; a value of before irsad is not known any more: who had one sets it \
+         again, in the manifests and in kube-system/kubeadm-config"
+            .to_owned(),
+    );
     effect.push(
         "a node that joins later with irsad on it would begin anew: take irsad out of images and user data first"
             .to_owned(),
@@ -208,15 +219,21 @@ fn bucket(teardown: &Teardown, desired: &Desired, found: &TeardownFacts) -> Vec<
     )]
 }
 
-fn roles(found: &TeardownFacts) -> Option<String> {
-    match found.roles.as_ref()? {
-        Probe::Absent => None,
-        Probe::Unknown(why) => Some(format!("the IAM roles of this cluster could not be looked at: {why}")),
-        Probe::Present(left) if left.ours.is_empty() => None,
-        Probe::Present(_) => {
-            Some("the IAM roles that irsad made for this cluster are removed, and their policies".to_owned())
+fn roles(cluster: &str, found: &TeardownFacts) -> Vec<String> {
+    let left = match &found.roles {
+        None | Some(Probe::Absent) => return Vec::new(),
+        Some(roles) if !found.removes_roles => return left_alone(roles, cluster).into_iter().collect(),
+        Some(Probe::Unknown(why)) => {
+            return vec![format!("the IAM roles of this cluster could not be looked at: {why}")];
         }
-    }
+        Some(Probe::Present(left)) => left,
+    };
+    let ours = "the IAM roles that irsad made for this cluster are removed, and their policies".to_owned();
+    let others = format!("IAM roles {} stay: they lack irsad's tags", left.others.join(", "));
+    [(!left.ours.is_empty()).then_some(ours), (!left.others.is_empty()).then_some(others)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// How far a teardown is, in one line.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::{
-    keyring::{Member, Revoke, Rollout},
+    keyring::{Ended, Member, Revoke, Rollout, Teardown},
     memory::Version1,
     rotation::{
         self,
@@ -135,4 +135,31 @@ fn names_that_look_like_markup_stay_text() {
     let (keyring, now) = fresh();
     let svg = Timeline::new(&Keyring { cluster: "<a & b>".to_owned(), ..keyring }, &policy(), now).svg();
     assert!(svg.contains("keys of &lt;a &amp; b&gt;</title>"), "{svg}");
+}
+
+#[test]
+fn cluster_that_goes_back_shows_when_documents_go_and_no_rotation() {
+    let (before, now) = fresh();
+    let asked = Teardown {
+        since: at(0.01),
+        issuer: "https://kubernetes.default.svc".to_owned(),
+        at_once: false,
+        keeps_bucket: false,
+        signed_since: Some(at(0.03)),
+        ended: None,
+    };
+    let keyring = Keyring { teardown: Some(asked.clone()), ..before };
+    let events = |keyring: &Keyring, now| -> Vec<(String, bool)> {
+        let known = Timeline::new(keyring, &policy(), now).events;
+        known.into_iter().filter(|event| event.at > at(0.009)).map(|event| (event.what, event.is_expected)).collect()
+    };
+    let asked_for = ("asked to go back to issuer https://kubernetes.default.svc".to_owned(), false);
+    let proven = ("every kube-apiserver proven to sign as https://kubernetes.default.svc".to_owned(), false);
+    let (found, waits) = (events(&keyring, now), ("provider and documents go".to_owned(), true));
+    assert!(found.contains(&asked_for) && found.contains(&proven), "{found:?}");
+    assert_eq!(found.iter().filter(|(_, is_expected)| *is_expected).collect::<Vec<_>>(), [&waits]);
+    let ended = Some(Ended { at: at(2.0), remains: Vec::new() });
+    let found = events(&Keyring { teardown: Some(Teardown { ended, ..asked }), ..keyring }, at(3.0));
+    assert!(found.contains(&("torn down: nothing of irsad's left to remove".to_owned(), false)), "{found:?}");
+    assert!(found.iter().all(|(_, is_expected)| !is_expected), "{found:?}");
 }

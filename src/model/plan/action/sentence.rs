@@ -95,6 +95,9 @@ impl fmt::Display for Action {
             Self::CloseBucket { bucket, policy: None } => write!(f, "delete the policy of bucket {bucket}, which was ours alone"),
             Self::RemoveRole { name, owner } => write!(f, "remove role {name} of the {owner}"),
             Self::DeleteBucket { bucket } => write!(f, "delete bucket {bucket}, which is empty"),
+            Self::LetGoOfRoleObject(object) => {
+                write!(f, "let go of ServiceAccountRole {}, so that it can be deleted without irsad", object.name)
+            }
             Self::RememberTornDown(torn_down) => {
                 write!(f, "note that kube-apiserver signs as {} again and that nothing is left to do here", torn_down.issuer)
             }

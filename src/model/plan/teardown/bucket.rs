@@ -10,7 +10,13 @@ use crate::model::{
 
 impl Removal<'_> {
     /// Whether nothing is left to do with the bucket. `trusted`: a provider may trust what is published there.
-    pub(super) fn bucket(&self, found: &TeardownFacts, trusted: bool, remains: &mut Vec<String>, plan: &mut Plan) -> bool {
+    pub(super) fn bucket(
+        &self,
+        found: &TeardownFacts,
+        trusted: bool,
+        remains: &mut Vec<String>,
+        plan: &mut Plan,
+    ) -> bool {
         let (Some(wanted), Some(bucket)) = (&self.desired.bucket, &found.bucket) else { return true };
         let content = match bucket {
             Probe::Absent => return true,

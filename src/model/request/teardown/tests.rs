@@ -137,6 +137,8 @@ fn effect_names_restarts_and_what_is_ours_and_what_is_not() {
         bucket: Some(Probe::Present(content(is_ours))),
         pointing: Probe::Absent,
         roles: Some(Probe::Present(RolesLeft::default())),
+        removes_roles: true,
+        held: Probe::Absent,
     };
     let said = teardown_effect(&asked, &acks, &desired, &found(true)).join("\n");
     for part in [
@@ -161,9 +163,33 @@ fn effect_names_restarts_and_what_is_ours_and_what_is_not() {
             "bucket prod-1-oidc stays: the issuer of IAM OIDC provider \
              arn:aws:iam::123456789012:oidc-provider/s3.eu-west-1.amazonaws.com/prod-1-oidc lies in it",
         ),
-        (Probe::Unknown("AWS is away".to_owned()), "bucket prod-1-oidc stays until it can be asked who else points at it: AWS is away"),
+        (
+            Probe::Unknown("AWS is away".to_owned()),
+            "bucket prod-1-oidc stays until it can be asked who else points at it: AWS is away",
+        ),
     ] {
         let said = teardown_effect(&asked, &acks, &desired, &TeardownFacts { pointing, ..found(true) }).join("\n");
         assert!(said.contains(expected), "{expected:?} is missing in {said}");
+    }
+    let left = |others: &[&str]| {
+        let others = others.iter().map(|name| (*name).to_owned()).collect();
+        Some(Probe::Present(RolesLeft { ours: Vec::new(), others }))
+    };
+    for (removes_roles, roles, expected) in [
+        (true, left(&["theirs"]), "IAM roles theirs stay: they lack irsad's tags"),
+        (
+            false,
+            left(&["checkout"]),
+            "IAM roles below /irsad/prod-1/ stay, because roles.mode is none: checkout; to have irsad remove",
+        ),
+        (
+            false,
+            Some(Probe::Unknown("forbidden".to_owned())),
+            "IAM roles below /irsad/prod-1/ may be left (roles.mode is none, and they could not be listed: forbidden); aws iam list-roles \
+             --path-prefix /irsad/prod-1/ names them",
+        ),
+    ] {
+        let said = teardown_effect(&asked, &acks, &desired, &TeardownFacts { roles, removes_roles, ..found(true) });
+        assert!(said.iter().any(|what| what.starts_with(expected)), "{expected:?} is missing in {said:?}");
     }
 }

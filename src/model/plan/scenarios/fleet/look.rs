@@ -82,9 +82,15 @@ impl Fleet {
         });
         let owner = Owner::list("prod-1");
         let roles = self.roles.iter().map(|name| (name.parse().expect("a name"), owner.clone())).collect();
-        let roles = Some(Probe::Present(RolesLeft { ours: roles, others: vec!["theirs".to_owned()] }));
+        let left = match self.keeps_no_roles {
+            true => RolesLeft { ours: Vec::new(), others: self.roles.clone() },
+            false => RolesLeft { ours: roles, others: vec!["theirs".to_owned()] },
+        };
+        let (roles, removes_roles) = (Some(Probe::Present(left)), !self.keeps_no_roles);
+        let held: Vec<_> = self.held.iter().map(|name| held(name)).collect();
+        let held = if held.is_empty() { Probe::Absent } else { Probe::Present(held) };
         let (provider, pointing) = (Some(probe(self.provider.clone())), self.pointing.clone());
-        TeardownFacts { provider, bucket: Some(content), pointing, roles }
+        TeardownFacts { provider, bucket: Some(content), pointing, roles, removes_roles, held }
     }
 
     fn shared(&self, number: usize) -> SharedFacts {
@@ -138,4 +144,12 @@ impl Fleet {
             is_for_one_node: false,
         }
     }
+}
+
+/// An object with our finalizer.
+fn held(name: &str) -> crate::model::service_account_role::ServiceAccountRole {
+    let metadata = serde_json::json!({
+        "name": name, "creationTimestamp": "2026-11-21T12:00:00Z", "finalizers": [crate::model::service_account_role::FINALIZER],
+    });
+    serde_json::from_value(serde_json::json!({ "metadata": metadata, "spec": {} })).expect("an object")
 }

@@ -4,7 +4,10 @@ mod held_back;
 
 use super::super::*;
 use super::world::{DAY, Fleet};
-use crate::model::request::{self, WantedTeardown};
+use crate::model::{
+    checks::{self, Outcome},
+    request::{self, WantedTeardown},
+};
 
 pub(super) const WAIT: WantedTeardown = WantedTeardown { issuer: None, at_once: false, keeps_bucket: false };
 
@@ -234,6 +237,56 @@ fn roles_that_irsad_made_are_removed_before_the_bucket_and_others_stay() {
     assert_eq!((fleet.roles.len(), &fleet.bucket), (0, &None));
     let remains = fleet.nodes[0].torn_down.as_ref().expect("torn down").remains.clone();
     assert_eq!(remains[0], "role theirs stays: it lacks irsad's tags");
+}
+
+#[test]
+fn verify_says_how_far_a_teardown_is_and_finds_nothing_wrong_in_what_it_has_removed() {
+    let mut fleet = Fleet::with_provider(1);
+    let said = |fleet: &Fleet| -> (Option<String>, usize) {
+        let checks = checks::teardown(&fleet.desired, &fleet.facts(0), fleet.now);
+        let wrong: Vec<_> = checks.iter().flatten().filter(|check| check.outcome != Outcome::Holds).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+        (checks.as_ref().map(|checks| checks[0].statement.clone()), checks.map_or(0, |checks| checks.len()))
+    };
+    assert_eq!(said(&fleet), (None, 0));
+    fleet.ask(&WAIT);
+    let begins = |found: (Option<String>, usize), text: &str, count: usize| {
+        assert!(found.0.as_ref().is_some_and(|line| line.starts_with(text)) && found.1 == count, "{found:?}");
+    };
+    begins(said(&fleet), "a teardown is under way, 1 of 3: 0 of 1 API servers sign as", 9);
+    fleet.settle();
+    begins(said(&fleet), "a teardown is under way, 2 of 3: every kube-apiserver signs as", 9);
+    fleet.pass_time(2 * DAY);
+    begins(said(&fleet), "a teardown is under way, 3 of 3:", 4);
+    fleet.settle();
+    begins(said(&fleet), "torn down on 2026-", 4);
+}
+
+#[test]
+fn objects_are_let_go_of_when_their_roles_are_gone() {
+    let mut fleet = Fleet::with_provider(2);
+    (fleet.roles, fleet.held) = (vec!["checkout".to_owned()], vec!["checkout".to_owned(), "billing".to_owned()]);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    assert_eq!(fleet.held.len(), 2, "tokens of ours live");
+    fleet.outlive();
+    fleet.assert_torn_down();
+    assert_eq!((fleet.roles.len(), fleet.held.len()), (0, 0));
+}
+
+#[test]
+fn roles_that_irsad_may_not_remove_are_named_with_what_to_do() {
+    let mut fleet = Fleet::with_provider(2);
+    (fleet.roles, fleet.held) = (vec!["checkout".to_owned()], vec!["checkout".to_owned()]);
+    fleet.keeps_no_roles = true;
+    fleet.ask(&WAIT);
+    fleet.outlive();
+    fleet.assert_torn_down();
+    assert_eq!((fleet.roles.len(), fleet.held.len()), (1, 0));
+    let remains = fleet.nodes[0].torn_down.as_ref().expect("torn down").remains.clone();
+    let expected = "IAM roles below /irsad/prod-1/ stay, because roles.mode is none: checkout; to have irsad remove those that it made, set \
+                    roles.mode to list, without roles, and ask again; or aws iam delete-role each";
+    assert_eq!(remains[0], expected);
 }
 
 #[test]

@@ -60,6 +60,10 @@ pub struct Fleet {
     pub others_objects: Vec<String>,
     /// ARNs of other providers whose issuer lies in the bucket.
     pub pointing: Probe<Vec<String>>,
+    /// `ServiceAccountRole` objects with our finalizer.
+    pub held: Vec<String>,
+    /// `roles.mode` is `none`.
+    pub keeps_no_roles: bool,
     /// IAM roles that irsad made.
     pub roles: Vec<String>,
     /// Live tokens of ours are given up outside.
@@ -126,6 +130,8 @@ impl Fleet {
             bucket_is_ours: false,
             others_objects: Vec::new(),
             pointing: Probe::Absent,
+            held: Vec::new(),
+            keeps_no_roles: false,
             roles: Vec::new(),
             gives_up_outside: false,
             tokens: Vec::new(),
@@ -334,7 +340,8 @@ impl Fleet {
             }
             Action::CreateBucket { tag, .. } => {
                 self.bucket = Some(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent });
-                (self.had_bucket, self.bucket_is_ours) = (true, tag == Some(desired().bucket.expect("a bucket").owner_tag));
+                (self.had_bucket, self.bucket_is_ours) =
+                    (true, tag == Some(desired().bucket.expect("a bucket").owner_tag));
             }
             Action::CreateProvider { audiences, .. } => {
                 self.provider = Some(ProviderFacts { audiences, is_ours: true });
@@ -346,6 +353,10 @@ impl Fleet {
             Action::DeleteDocument { key, .. } => drop(self.objects.remove(&key)),
             Action::CloseBucket { policy, .. } => {
                 self.bucket.as_mut().expect("a bucket").policy = probe(policy);
+            }
+            Action::LetGoOfRoleObject(object) => {
+                assert!(self.roles.is_empty() || self.keeps_no_roles, "its role is there");
+                self.held.retain(|held| *held != object.name);
             }
             Action::RemoveRole { name, .. } => self.roles.retain(|role| *role != name.to_string()),
             Action::DeleteBucket { .. } => {

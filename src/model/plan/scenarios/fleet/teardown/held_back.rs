@@ -1,6 +1,7 @@
 //! What is not certain, or not ours, is not removed.
 
 use super::*;
+use crate::model::{keyring, memory::LastKeyring};
 
 /// A provider of another URL whose issuer lies in our bucket all the same.
 const BY_PATH: &str = "arn:aws:iam::123456789012:oidc-provider/s3.eu-west-1.amazonaws.com/prod-1-oidc";
@@ -129,11 +130,56 @@ fn node_that_remembers_an_earlier_teardown_deletes_no_keyring_that_is_in_use() {
     fleet.ask(&WAIT);
     fleet.settle();
     fleet.nodes[0].torn_down = Some(torn_down);
-    assert_eq!(fleet.plan(0).actions, [Action::ForgetTornDown]);
+    // The world of before: a restore of etcd has brought the keyring back.
+    let plan = fleet.plan(0);
+    let (found, known) = (fleet.state().generation, torn_down_generation(&fleet));
+    let expected = format!(
+        "the keyring, generation {found}, is of before the teardown, which ended with generation {known}: etcd or its store was restored \
+         (nothing changed, kube-apiserver signs as {OLD}); to have irsad's issuer again, on every node rm /var/lib/irsad/torn-down.json and \
+         systemctl reload irsad, to be without it, irsad teardown after that, or take irsad off the nodes"
+    );
+    assert_eq!((plan.actions, plan.needs_a_person), (Vec::new(), vec![expected]));
     fleet.settle();
     assert!(fleet.keyring.is_some() && fleet.provider.is_some());
+    fleet.nodes[0].torn_down = None;
+    fleet.settle();
     fleet.outlive();
     fleet.assert_torn_down();
+}
+
+fn torn_down_generation(fleet: &Fleet) -> u64 {
+    let torn_down = fleet.nodes[0].torn_down.as_ref().expect("torn down");
+    torn_down.keyring.as_ref().expect("the keyring of the teardown").generation
+}
+
+#[test]
+fn keyring_of_another_cluster_is_not_begun_anew_with_and_one_that_continues_is() {
+    let mut fleet = Fleet::with_provider(1);
+    fleet.ask(&WAIT);
+    fleet.settle();
+    let bytes = fleet.keyring.clone().expect("a keyring");
+    let mut torn_down = {
+        let mut other = Fleet::with_provider(1);
+        other.ask(&WAIT);
+        other.outlive();
+        other.nodes[0].torn_down.clone().expect("torn down")
+    };
+    let generation = fleet.state().generation;
+    for (known, hash, forgets) in [
+        (generation, keyring::hash(&bytes), true),
+        (generation, keyring::hash(b"another"), false),
+        (generation - 1, keyring::hash(b"another"), false),
+    ] {
+        torn_down.keyring = Some(LastKeyring { generation: known, hash });
+        fleet.nodes[0].torn_down = Some(torn_down.clone());
+        let plan = fleet.plan(0);
+        assert_eq!((plan.actions == [Action::ForgetTornDown], plan.needs_a_person.is_empty()), (forgets, forgets));
+        let begins = format!("the keyring, generation {generation}, is not the one of the teardown (nothing changed,");
+        assert!(plan.needs_a_person.iter().all(|why| why.starts_with(&begins)), "{:?}", plan.needs_a_person);
+    }
+    torn_down.keyring = None;
+    fleet.nodes[0].torn_down = Some(torn_down);
+    assert_eq!(fleet.plan(0).actions, [Action::ForgetTornDown], "an earlier irsad wrote it");
 }
 
 #[test]
