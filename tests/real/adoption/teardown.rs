@@ -6,6 +6,7 @@ use std::{
 };
 
 use hyper::Method;
+use irsad::model::service_account_role::{FINALIZER, definition};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -210,6 +211,7 @@ async fn bucket_that_a_provider_of_another_url_points_at_stays_and_both_are_name
     let theirs = [("Url", url.as_str()), ("ClientIDList.member.1", "sts.amazonaws.com")];
     provider(BUCKET, "CreateOpenIDConnectProvider", &theirs).await?;
     let old_token = scene.node.mint(None).await?;
+    hold_an_object(&scene).await?;
     let daemon = scene.machine.daemon(&[])?;
     scene.until_converged(&old_token).await?;
 
@@ -222,7 +224,34 @@ async fn bucket_that_a_provider_of_another_url_points_at_stays_and_both_are_name
     assert_eq!((said.code, said.stdout.contains(&named)), (Some(0), true), "{said:?}");
     assert!(provider(BUCKET, "GetOpenIDConnectProvider", &[]).await.is_err() && bucket_is_there(BUCKET).await);
     assert_eq!(scene.cloud.requests("DeleteBucket"), 0);
+    let said = scene.machine.run(&["verify"])?;
+    assert!(said.code == Some(0) && said.stdout.starts_with("ok       torn down on "), "{said:?}");
+    // Nobody would ever take a finalizer away that is left.
+    scene.node.kubectl(&["delete", "crd", DEFINITION, "--timeout", "9s"]).await?;
     drop(daemon);
+    Ok(())
+}
+
+/// Definition of the objects that irsad makes IAM roles for.
+const DEFINITION: &str = "serviceaccountroles.irsad.dev";
+
+/// An object of an irsad that looked after roles once.
+async fn hold_an_object(scene: &Scene) -> Result {
+    let object = serde_json::json!({
+        "apiVersion": "irsad.dev/v1alpha1",
+        "kind": "ServiceAccountRole",
+        "metadata": { "name": "checkout", "finalizers": [FINALIZER] },
+        "spec": { "roleName": "adoption-checkout", "serviceAccounts": [{ "namespace": "default", "name": "default" }] },
+    });
+    for (file, body) in [("definition.json", definition().body().to_string()), ("object.json", object.to_string())] {
+        let path = scene.machine.path(file);
+        std::fs::write(&path, body)?;
+        let until = Instant::now() + PATIENCE;
+        while let Err(error) = scene.node.kubectl(&["create", "-f", &path.to_string_lossy()]).await {
+            assert!(Instant::now() < until, "{file}: {error}");
+            sleep(TICK).await;
+        }
+    }
     Ok(())
 }
 
