@@ -232,6 +232,7 @@ impl Irsad {
         }
         self.remember(&pass, begun);
         self.stand(&pass.facts).await;
+        self.roles_fault = None;
         self.order_roles().await;
         self.order_objects().await;
         if let Some(candidacy) = self.candidacy.as_ref().filter(|_| has_news) {

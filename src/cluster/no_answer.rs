@@ -164,6 +164,19 @@ impl NoAnswer {
         matches!(self, Self::Down { .. })
     }
 
+    /// Whether the server's own rules of access have refused it, not an admission policy or a quota (kubernetes/kubernetes
+    /// `staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`). A server that starts says so of
+    /// administrators too, until it has read its rules.
+    pub fn is_of_access(&self) -> bool {
+        match self {
+            Self::Forbidden { source: Said(said), .. } => {
+                let of_user = said.split_once("forbidden: User \"").map(|(_, rest)| rest);
+                of_user.is_some_and(|rest| rest.contains("\" cannot "))
+            }
+            _ => false,
+        }
+    }
+
     /// The whole chain as one text, for a [`Probe::Unknown`](crate::model::probe::Probe::Unknown).
     pub fn reason(&self) -> String {
         sentence(self)
@@ -197,6 +210,32 @@ impl fmt::Display for Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusal_for_want_of_rights_is_told_from_one_of_admission() {
+        for (message, is_of_access) in [
+            (
+                "serviceaccounts \"app\" is forbidden: User \"kubernetes-admin\" cannot patch resource \"serviceaccounts\" in API group \"\" in the namespace \"shop\"",
+                true,
+            ),
+            (
+                "serviceaccounts is forbidden: User \"kubernetes-admin\" cannot create resource \"serviceaccounts\" in API group \"\" in the namespace \"shop\": RBAC: clusterrole.rbac.authorization.k8s.io \"cluster-admin\" not found",
+                true,
+            ),
+            ("forbidden: User \"kubernetes-admin\" cannot get path \"/api\"", true),
+            ("admission webhook \"deny.example.com\" denied the request: User \"app\" cannot be made", false),
+            (
+                "serviceaccounts \"app\" is forbidden: ValidatingAdmissionPolicy 'names' with binding 'names' denied request: no",
+                false,
+            ),
+            ("serviceaccounts \"app\" is forbidden: exceeded quota: few, requested: count/serviceaccounts=1", false),
+        ] {
+            let source = Said::new(serde_json::json!({ "message": message }).to_string().as_bytes());
+            let error = NoAnswer::Forbidden { url: String::new(), source };
+            assert_eq!(error.is_of_access(), is_of_access, "{message}");
+        }
+        assert!(!NoAnswer::NotFound { url: String::new() }.is_of_access());
+    }
 
     #[test]
     fn refusal_is_told_in_one_short_line() {

@@ -13,7 +13,7 @@ use super::{
 use crate::model::{
     probe::Probe,
     service_account_role::{
-        AccountName, FIELD_MANAGER, GROUP, PLURAL, ServiceAccountRole, Status, VERSION, status_body,
+        AccountName, FIELD_MANAGER, GROUP, PLURAL, ServiceAccountRole, Status, VERSION, disowned, made, status_body,
     },
 };
 
@@ -74,6 +74,30 @@ impl ApiServer {
             object.name
         );
         self.apply_patch(&path, &status_body(&object.name, &object.uid, status)).await?.success().map(drop)
+    }
+
+    /// Makes a service account, and gives its uid. One of that name that is there already, or appears meanwhile, stays untouched.
+    ///
+    /// # Errors
+    /// [`NoAnswer::Conflict`] where there is one; else there is none, or, where the answer was lost, none or this one.
+    pub async fn make_account(&self, name: &AccountName) -> Result<String, NoAnswer> {
+        let path = format!(
+            "/api/v1/namespaces/{}/serviceaccounts?fieldManager={FIELD_MANAGER}&fieldValidation=Strict",
+            name.namespace()
+        );
+        let answer = self.post(&path, &made(name)).await?.success()?;
+        let account: Value = answer.json("a service account")?;
+        let uid = account["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
+        uid.map(str::to_owned).ok_or_else(|| answer.garbled("a service account with a uid"))
+    }
+
+    /// Says no longer that irsad has made a service account, of the one that was observed.
+    ///
+    /// # Errors
+    /// It says so as before, or, where the answer was lost, as before or no longer.
+    pub async fn disown_account(&self, name: &AccountName, uid: &str) -> Result<(), NoAnswer> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", account_path(name));
+        self.merge_patch(&path, &disowned(uid)).await?.success().map(drop)
     }
 
     /// Applies a service account by server-side apply: what others have written stays. With `takes`, what they have written over
@@ -178,6 +202,30 @@ mod tests {
             let sent: Value = serde_json::from_str(&seen.body)?;
             let finalizers = if is_held { json!(["other/one", "irsad.dev/role"]) } else { json!(["other/one"]) };
             assert_eq!(sent["metadata"], json!({ "uid": "u1", "resourceVersion": "7", "finalizers": finalizers }));
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn account_is_made_without_a_role_and_never_in_the_place_of_another() -> Outcome<()> {
+        let name = AccountName::new("shop", "checkout")?;
+        for (status, body, expected) in [
+            (201, r#"{"metadata":{"uid":"u7"}}"#, Some("u7")),
+            (201, "{}", None),
+            (409, r#"{"message":"serviceaccounts \"checkout\" already exists"}"#, None),
+        ] {
+            let (fake, api) = answering(status, body).await?;
+            let made = api.make_account(&name).await;
+            assert_eq!(made.as_deref().ok(), expected, "{made:?}");
+            assert_eq!(status == 409, matches!(made, Err(NoAnswer::Conflict { .. })));
+            let seen = fake.seen().pop().ok_or("a request")?;
+            assert_eq!(
+                (seen.method.as_str(), seen.path.as_str()),
+                ("POST", "/api/v1/namespaces/shop/serviceaccounts")
+            );
+            let sent: Value = serde_json::from_str(&seen.body)?;
+            let labels = json!({ "app.kubernetes.io/managed-by": "irsad" });
+            assert_eq!(sent["metadata"], json!({ "namespace": "shop", "name": "checkout", "labels": labels }));
         }
         Ok(())
     }

@@ -31,11 +31,11 @@ use crate::{
 };
 
 /// So long it may take until a change of who leads is noticed.
-const TICK: Duration = Duration::from_secs(2);
+pub(super) const TICK: Duration = Duration::from_secs(2);
 /// Longest time that the end waits for the role at hand. Stopping in the middle of it does no harm.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// While there is much to do the report is told so often.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the loop wants.
 #[derive(Debug, Clone)]
@@ -124,7 +124,6 @@ impl Irsad {
         }
         let leads = candidacy.leadership().leads;
         let Some(roles) = &self.roles else { return };
-        self.roles_fault = None;
         if !roles.may_keep(wants, leads) {
             return;
         }
@@ -178,12 +177,12 @@ async fn keep(mut orders: flag::Receiver<Order>, lead: Lead, reports: flag::Send
         led = leads;
         let task = keeping.as_ref().filter(|_| leads).and_then(|(_, list)| list.next(now));
         if let (Some(task), Some((wanted, list))) = (&task, &mut keeping) {
-            perform(wanted, list, task).await;
+            perform(wanted, list, task, &lead).await;
         }
         let is_idle = task.is_none();
         if is_idle || now.duration_since(told_at).unsigned_abs() >= REPORT_INTERVAL {
             told_at = now;
-            tell(&reports, keeping.as_ref().filter(|_| leads).map(|(_, list)| list.report()));
+            tell(&reports, keeping.as_ref().filter(|_| leads).map(|(wanted, list)| list.report(&wanted.terms.cluster)));
         }
         if is_idle {
             tokio::select! {
@@ -216,7 +215,8 @@ fn changed(keeping: Option<(Wanted, RoleList)>, wanted: Wanted, now: Timestamp) 
     (wanted, list)
 }
 
-fn tell(reports: &flag::Sender<Option<RolesReport>>, report: Option<RolesReport>) {
+/// Tells a report where it says something new.
+pub(super) fn tell(reports: &flag::Sender<Option<RolesReport>>, report: Option<RolesReport>) {
     reports.send_if_modified(|told| {
         let is_new = *told != report;
         *told = report;
@@ -226,12 +226,13 @@ fn tell(reports: &flag::Sender<Option<RolesReport>>, report: Option<RolesReport>
 
 /// Until something is due, but no longer than a change of the lead may go unnoticed.
 fn pause(list: Option<&RoleList>, now: Timestamp) -> Duration {
-    let until_due = list.map(|list| Duration::try_from(list.next_due().duration_since(now)).unwrap_or_default());
+    let until_due = list.map(|list| Duration::try_from(list.next_due(now).duration_since(now)).unwrap_or_default());
     until_due.unwrap_or(TICK).clamp(Duration::from_millis(50), TICK)
 }
 
-async fn perform(wanted: &Wanted, roles: &mut RoleList, task: &Task) {
+async fn perform(wanted: &Wanted, roles: &mut RoleList, task: &Task, lead: &Lead) {
     let cluster = &wanted.terms.cluster;
+    let may_act = || lead.leads();
     match task {
         Task::Survey => {
             let found = list(&wanted.iam, &path(cluster)).await;
@@ -241,15 +242,15 @@ async fn perform(wanted: &Wanted, roles: &mut RoleList, task: &Task) {
             }
         }
         Task::Bring(role) => {
-            let outcome = bring(&wanted.iam, role).await;
+            let outcome = bring(&wanted.iam, role, &may_act).await;
             announce(roles, &role.name, &outcome);
             roles.brought(&role.name, outcome.as_ref().map_err(Clone::clone), Timestamp::now());
         }
         Task::Remove(name) => {
-            let outcome = remove(&wanted.iam, name, &Owner::list(cluster)).await;
+            let outcome = remove(&wanted.iam, name, &Owner::list(cluster), &may_act).await;
             match &outcome {
                 Ok(Removed::Now) => tracing::info!(role = %name, "removed: it is no longer in the list"),
-                Ok(Removed::WasGone | Removed::NotOurs) => {}
+                Ok(Removed::WasGone | Removed::NotOurs(_)) => {}
                 Err(fault) => complain(roles, name, fault),
             }
             roles.removed(name, outcome, Timestamp::now());
@@ -281,7 +282,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{aws, model::region::Partition};
+    use crate::{aws, model::role::fixtures::terms};
 
     fn settings(removal_delay: Duration) -> RolesSettings {
         RolesSettings {
@@ -300,15 +301,7 @@ mod tests {
         let (order, _orders) = flag::channel(Order::Rest);
         let roles = Roles { order, report: flag::channel(None).1, task: tokio::spawn(async {}) };
         let iam = Iam::new(&aws::connect(&"eu-west-1".parse()?, aws::Endpoints::default()).await);
-        let terms = RoleTerms {
-            partition: Partition::Commercial,
-            account: "123456789012".parse()?,
-            cluster: "prod-1".to_owned(),
-            issuers: vec!["https://oidc.example.com/a".parse()?],
-            audiences: vec!["sts.amazonaws.com".parse()?],
-            boundary: None,
-            tags: BTreeMap::new(),
-        };
+        let terms = terms()?;
         let kept = || match &*roles.order.borrow() {
             Order::Keep(wanted) => Some(wanted.settings.removal_delay),
             Order::Rest | Order::End => None,

@@ -114,7 +114,6 @@ impl Irsad {
             annotation: format!("{}/role-arn", settings.pod_identity().annotation_prefix),
             instance: self.world.node_name.clone().unwrap_or_else(|| "irsad".to_owned()),
         };
-        self.roles_fault = None;
         Ok(Some(Duty { hands, lead, looks: self.looks }))
     }
 }

@@ -27,6 +27,7 @@ impl Irsad {
         let roles = self.told_of_roles();
         plan.needs_a_person.extend(roles.as_ref().and_then(RolesReport::needs_a_person));
         plan.waiting_for.extend(roles.as_ref().and_then(RolesReport::waits).or_else(|| self.roles_fault.clone()));
+        plan.notices.extend(roles.as_ref().and_then(RolesReport::orphans_note));
         let cluster = self.world.settings.cluster.as_str();
         let report =
             report::report(cluster, &self.desired, facts, &plan, &self.history, process::id(), Timestamp::now());

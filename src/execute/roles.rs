@@ -12,21 +12,32 @@ use crate::{
 
 /// A role that appears between look and creation is looked at once more.
 const LOOKS: usize = 2;
+/// Reason of a fault where another node acts from now on.
+pub const NOT_LEADER: &str = "NotLeader";
+
+/// Whether this node still leads: asked before every call that changes something, because it may have stood still for long.
+pub type MayAct<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Looks at the role and makes it what it should be.
 ///
 /// # Errors
-/// Who can cure what stands in the way. What was done before it stays; the role permits nobody what is not wanted.
-pub async fn bring(iam: &Iam, wanted: &WantedRole) -> Result<Brought, RoleFault> {
+/// Who can cure what stands in the way. What was done before it stays, but policies that were taken for a change that IAM then refused are
+/// given back; the role permits nobody what is not wanted.
+pub async fn bring(iam: &Iam, wanted: &WantedRole, may_act: MayAct<'_>) -> Result<Brought, RoleFault> {
     let mut last = None;
     for _ in 0..LOOKS {
         let seen = look(iam, wanted).await?;
         let actions = role::plan(wanted, &seen)?;
-        match carry_out(iam, &wanted.name, &actions).await {
+        match carry_out(iam, &wanted.name, &actions, may_act).await {
             Ok(()) => return Ok(brought(wanted, &seen, &actions)),
-            Err((action, error)) => {
+            Err((_, None)) => return Err(not_leader(&wanted.name)),
+            Err((failed, Some(error))) => {
                 let appeared = *error.reason() == Reason::Exists;
-                last = Some(fault(&wanted.name, &format!("could not {action}"), &error));
+                let mut fault = fault(&wanted.name, &could_not_do(actions.get(failed)), &error);
+                if let Some(found) = seen.role.as_ref().filter(|_| is_refused(&fault, &error)) {
+                    fault.sentence += &give_back(iam, found, &role::put_back(&actions, failed, found), may_act).await;
+                }
+                last = Some(fault);
                 if !appeared {
                     break;
                 }
@@ -72,11 +83,16 @@ pub async fn list(iam: &Iam, path: &str) -> Result<Vec<FoundRole>, RoleFault> {
 ///
 /// # Errors
 /// Who can cure what stands in the way; a role that still stands may have lost policies.
-pub async fn remove(iam: &Iam, name: &RoleName, owner: &Owner) -> Result<Removed, RoleFault> {
+pub async fn remove(
+    iam: &Iam,
+    name: &RoleName,
+    owner: &Owner,
+    may_act: MayAct<'_>,
+) -> Result<Removed, RoleFault> {
     let could_not = |error: AwsError| fault(name, "could not look at it", &error);
     let Some(mut found) = iam.role(name).await.map_err(could_not)? else { return Ok(Removed::WasGone) };
     if !found.is_of(owner) {
-        return Ok(Removed::NotOurs);
+        return Ok(Removed::NotOurs(Owner::of_tags(&found.tags)));
     }
     match iam.add_policies(&mut found).await {
         Ok(()) => {}
@@ -84,22 +100,52 @@ pub async fn remove(iam: &Iam, name: &RoleName, owner: &Owner) -> Result<Removed
         Err(error) => return Err(could_not(error)),
     }
     let actions = role::removal(&found, owner)?;
-    let removed = carry_out(iam, name, &actions).await;
-    removed.map_err(|(action, error)| fault(name, &format!("could not {action}"), &error))?;
+    carry_out(iam, name, &actions, may_act).await.map_err(|(failed, error)| match error {
+        Some(error) => fault(name, &could_not_do(actions.get(failed)), &error),
+        None => not_leader(name),
+    })?;
     Ok(Removed::Now)
 }
 
 /// # Errors
-/// The action that failed; those before it were carried out.
-async fn carry_out<'a>(
+/// The place of the action that failed, or was not begun because another node leads; those before it were carried out.
+async fn carry_out(
     iam: &Iam,
     name: &RoleName,
-    actions: &'a [RoleAction],
-) -> Result<(), (&'a RoleAction, AwsError)> {
-    for action in actions {
-        iam.change_role(name, action).await.map_err(|error| (action, error))?;
+    actions: &[RoleAction],
+    may_act: MayAct<'_>,
+) -> Result<(), (usize, Option<AwsError>)> {
+    for (place, action) in actions.iter().enumerate() {
+        if !may_act() {
+            return Err((place, None));
+        }
+        iam.change_role(name, action).await.map_err(|error| (place, Some(error)))?;
     }
     Ok(())
+}
+
+/// Whether IAM has certainly not done it and will not do it soon. After a lost answer, what was taken may be for others already.
+fn is_refused(fault: &RoleFault, error: &AwsError) -> bool {
+    fault.kind == FaultKind::Person || *error.reason() == Reason::Missing
+}
+
+/// Carries out as many of `actions` as can be; what came of it ends the sentence of the fault.
+async fn give_back(iam: &Iam, found: &FoundRole, actions: &[RoleAction], may_act: MayAct<'_>) -> String {
+    let mut lost = Vec::new();
+    for action in actions {
+        if !may_act() {
+            lost.push(format!("could not {action}: another node leads"));
+            continue;
+        }
+        if let Err(error) = iam.change_role(&found.name, action).await {
+            lost.push(format!("could not {action}: {}", sentence(&error)));
+        }
+    }
+    match (actions, lost.as_slice()) {
+        ([], _) => String::new(),
+        (_, []) => "; the policies that were taken from it for this are back".to_owned(),
+        (_, lost) => format!("; of the policies that were taken from it for this not all are back: {}", lost.join("; ")),
+    }
 }
 
 fn brought(wanted: &WantedRole, seen: &Seen, actions: &[RoleAction]) -> Brought {
@@ -108,6 +154,15 @@ fn brought(wanted: &WantedRole, seen: &Seen, actions: &[RoleAction]) -> Brought 
         is_new: seen.role.is_none(),
         done: actions.iter().map(ToString::to_string).collect(),
     }
+}
+
+fn could_not_do(action: Option<&RoleAction>) -> String {
+    action.map(|action| format!("could not {action}")).unwrap_or_default()
+}
+
+fn not_leader(name: &RoleName) -> RoleFault {
+    let sentence = format!("role {name}: another node leads by now and goes on with it");
+    RoleFault { kind: FaultKind::Wait, reason: NOT_LEADER, sentence }
 }
 
 fn nothing_done(name: &RoleName) -> RoleFault {

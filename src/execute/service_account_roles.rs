@@ -7,7 +7,7 @@ mod removal;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::roles::bring;
+use super::roles::{MayAct, NOT_LEADER, bring};
 use crate::{
     aws::iam::Iam,
     cluster::{ApiServer, NoAnswer, RoleEvent, is_ending},
@@ -87,6 +87,9 @@ impl From<NoAnswer> for Stop {
 
 impl From<RoleFault> for Stop {
     fn from(fault: RoleFault) -> Self {
+        if fault.reason == NOT_LEADER {
+            return Self::NotLeader;
+        }
         Self::Fault(Ready::from(&fault), fault.kind)
     }
 }
@@ -100,7 +103,7 @@ pub async fn turn(
     fresh: Option<Fresh>,
     period: SignedDuration,
     now: Timestamp,
-    may_act: &(dyn Fn() -> bool + Sync),
+    may_act: MayAct<'_>,
 ) -> Turned {
     let mut turn =
         Turn { hands, view, contested, now, may_act, turned: Turned::default(), arn: None, given: Vec::new() };
@@ -138,7 +141,7 @@ struct Turn<'a> {
     view: &'a View,
     contested: u32,
     now: Timestamp,
-    may_act: &'a (dyn Fn() -> bool + Sync),
+    may_act: MayAct<'a>,
     turned: Turned,
     /// The role, once it is known.
     arn: Option<String>,
@@ -233,7 +236,7 @@ impl Turn<'_> {
             return Ok(arn);
         }
         self.check_lead()?;
-        let brought = bring(&self.hands.iam, &wanted).await?;
+        let brought = bring(&self.hands.iam, &wanted, self.may_act).await?;
         if !brought.done.is_empty() {
             let (reason, what) = if brought.is_new { ("RoleMade", "made") } else { ("RoleChanged", "changed") };
             self.say(reason, &format!("{what} role {}: {}", brought.arn, brought.done.join(", "))).await;
@@ -281,16 +284,13 @@ impl Turn<'_> {
         let Hands { api, annotation, .. } = self.hands;
         let object = &self.view.object.name;
         let (name, made, outcome) = match step {
-            AccountStep::Make(name) => {
-                let body = annotated(name, None, object, annotation, arn, true);
-                (name, true, api.apply_account(name, &body, false).await)
-            }
+            AccountStep::Make(name) => (name, true, self.make(name, arn).await?),
             AccountStep::Annotate { name, uid, is_ours, is_made } => {
                 let body = annotated(name, Some(uid), object, annotation, arn, *is_made);
                 (name, *is_made, api.apply_account(name, &body, *is_ours).await)
             }
-            AccountStep::Release { name, uid, deletes } => {
-                return Ok(self.release(name, uid, *deletes).await?.map(|()| None));
+            AccountStep::Release { name, uid, is_made, deletes } => {
+                return Ok(self.release(name, uid, *is_made, *deletes).await?.map(|()| None));
             }
         };
         match outcome {
@@ -305,6 +305,19 @@ impl Turn<'_> {
             Err(error) if is_ending(&error) => Ok(Err(Hindrance::NoNamespace(name.clone()))),
             other => Ok(written(name, other)?.map(|()| Some(AnnotatedAccount::new(name, made)))),
         }
+    }
+
+    /// Makes an account and gives it the role. One that somebody else makes in this moment is not claimed: the next turn sees it.
+    async fn make(&self, name: &AccountName, arn: &str) -> Result<Result<(), NoAnswer>, Stop> {
+        let Hands { api, annotation, .. } = self.hands;
+        let uid = match api.make_account(name).await {
+            Ok(uid) => uid,
+            Err(NoAnswer::Conflict { .. }) => return Err(Stop::Again),
+            error => return Ok(error.map(drop)),
+        };
+        self.check_lead()?;
+        let body = annotated(name, Some(&uid), &self.view.object.name, annotation, arn, true);
+        Ok(api.apply_account(name, &body, false).await)
     }
 
     /// Writes what is new into the status, and says it once as an Event.
@@ -342,6 +355,8 @@ impl Turn<'_> {
 fn written(name: &AccountName, outcome: Result<(), NoAnswer>) -> Result<Result<(), Hindrance>, Stop> {
     match outcome {
         Ok(()) => Ok(Ok(())),
+        // A server that starts refuses everything for a moment: that is of no account, and passes.
+        Err(error) if error.is_of_access() => Err(error.into()),
         Err(NoAnswer::Forbidden { source, .. } | NoAnswer::Refused { source, .. }) => {
             Ok(Err(Hindrance::Refused { name: name.clone(), said: source.to_string() }))
         }

@@ -27,7 +27,7 @@ pub(super) async fn delete_provider(world: &mut World) -> anyhow::Result<()> {
 
 pub(super) async fn remove_role(world: &mut World, name: &RoleName, owner: &Owner) -> anyhow::Result<()> {
     let clients = provider(world).await?;
-    roles::remove(&clients.iam, name, owner).await?;
+    roles::remove(&clients.iam, name, owner, &|| true).await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::{
     keyring::KeyState,
     plan::{DesiredProvider, ProviderFacts},
     probe::Probe,
-    report::{self, Health, KeyringReport, MemberReport, MissedPodsReport, Report, Role},
+    report::{self, Health, KeyringReport, MemberReport, MissedPodsReport, Report, Role, RolesReport},
 };
 
 /// What a family counts or shows.
@@ -96,6 +96,7 @@ pub fn of_pass(report: &Report, outside: Option<Outside>) -> Vec<Family> {
     families.push(node_keys(report));
     families.extend(of_webhook(report));
     families.extend(report.missed_pods.as_ref().map(of_missed_pods).into_iter().flatten());
+    families.extend(report.roles.as_ref().map(of_roles));
     families.retain(|family| !family.samples.is_empty());
     families
 }
@@ -285,6 +286,19 @@ fn of_webhook(report: &Report) -> [Family; 1] {
         "Whether API servers are told to call the pod-identity webhook.",
         registered.map(|is_so| Sample::plain(number(is_so))),
     )]
+}
+
+fn of_roles(roles: &RolesReport) -> Family {
+    let RolesReport { ready, pending, waiting, need_a_person, orphaned, .. } = *roles;
+    let states = [
+        ("ready", ready),
+        ("pending", pending),
+        ("waiting", waiting),
+        ("refused", need_a_person),
+        ("orphaned", orphaned),
+    ];
+    let samples = states.map(|(state, number)| Sample::of("state", state, count(number)));
+    gauge("irsad_roles", "IAM roles that irsad makes, by how it stands with them; irsad status says why.", samples)
 }
 
 fn of_missed_pods(found: &MissedPodsReport) -> [Family; 2] {

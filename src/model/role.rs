@@ -3,12 +3,17 @@
 //! Every role of a cluster stands under [`path`] and carries the tags of its [`Owner`]; any other role is someone else's. Nothing here
 //! asks AWS.
 
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod list;
 mod name;
+mod orphans;
 mod outcome;
 mod owner;
+mod pace;
 mod plan;
 mod policy;
+mod put_back;
 mod refusal;
 mod schedule;
 
@@ -22,10 +27,13 @@ use thiserror::Error;
 
 pub use list::{LOOK_PERIOD, RoleList, SURVEY_INTERVAL, Task};
 pub use name::{RoleName, RoleNameError};
+pub use orphans::Orphans;
 pub use outcome::{Brought, FaultKind, Removed, RoleFault};
 pub use owner::{CLUSTER_TAG, OWNER_TAG, Owner, path};
+pub use pace::Pace;
 pub use plan::{NewRole, RoleAction, Seen, is_drifted, plan, removal};
 pub use policy::{InlinePolicy, InlinePolicyError, ManagedPolicy, ManagedPolicyError, PolicyArn, PolicyArnError};
+pub use put_back::put_back;
 pub use refusal::Refusal;
 pub use schedule::{Schedule, place_in_period};
 

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, error::Error};
 
 use irsad::{
     aws::{self, Endpoints, iam::Iam},
-    execute::roles::{bring, list, remove},
+    execute::roles::{self, list},
     model::{
         region::{AccountId, Partition},
-        role::{FaultKind, MaxSession, Owner, PolicyArn, Removed, RoleName, RoleRequest, RoleTerms, WantedRole, path},
+        role::{Brought, FaultKind, MaxSession, Owner, PolicyArn, Removed, RoleName, RoleRequest, RoleFault, RoleTerms, WantedRole, path},
         trust_policy::Subject,
     },
 };
@@ -22,6 +22,15 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Names and values of a query API.
 type Parameters<'a> = &'a [(&'a str, &'a str)];
+
+/// As a node that leads.
+async fn bring(iam: &Iam, wanted: &WantedRole) -> Result<Brought, RoleFault> {
+    roles::bring(iam, wanted, &|| true).await
+}
+
+async fn remove(iam: &Iam, name: &RoleName, owner: &Owner) -> Result<Removed, RoleFault> {
+    roles::remove(iam, name, owner, &|| true).await
+}
 
 const IAM: (&str, &str) = ("Version", "2010-05-08");
 const INLINE: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sqs:*","Resource":"*"}]}"#;
@@ -208,7 +217,8 @@ fn role_of_someone_else_is_never_touched_and_the_outcome_says_why() {
             let before = bench.iam.role(&wanted.name).await?;
             let fault = bring(&bench.iam, &wanted).await.err().ok_or("a fault")?;
             assert_eq!((fault.kind, fault.reason, fault.sentence.as_str()), (FaultKind::Person, reason, sentence));
-            assert_eq!(remove(&bench.iam, &wanted.name, &wanted.owner).await?, Removed::NotOurs);
+            let owner = before.as_ref().and_then(|role| Owner::of_tags(&role.tags));
+            assert_eq!(remove(&bench.iam, &wanted.name, &wanted.owner).await?, Removed::NotOurs(owner));
             assert_eq!(bench.iam.role(&wanted.name).await?, before, "{account}");
         }
         assert_eq!(bench.writes(), 0, "{:?}", cloud.all_requests());
@@ -310,6 +320,73 @@ fn refusals_of_iam_say_who_can_cure_them_and_the_next_try_goes_on() {
             bench.is_settled(&wanted).await?;
         }
         Ok(())
+    });
+}
+
+#[test]
+fn role_keeps_the_policies_that_it_had_where_iam_refuses_its_trust_policy() {
+    with_cloud(async |cloud| -> Outcome {
+        let bench = Bench::new(cloud, "kept").await?;
+        let (one, two) = (bench.policy("one").await?, bench.policy("two").await?);
+        let before = bench.role("app", &[&one])?;
+        bring(&bench.iam, &before).await?;
+        let permissions = async || -> Outcome<_> {
+            let mut found = bench.iam.role(&before.name).await?.ok_or("a role")?;
+            bench.iam.add_policies(&mut found).await?;
+            Ok((found.managed, found.inline, found.trust_policy))
+        };
+        let had = permissions().await?;
+        let request = bench.request("app", &[&two])?;
+        let other = INLINE.replace("sqs", "sns").parse()?;
+        let after = RoleRequest { subjects: vec![Subject::new("shop", "other")?], inline: Some(other), ..request };
+        let after = bench.terms()?.role(&after)?;
+        let limit = || Fault::refused(409, "LimitExceeded", "Cannot exceed quota for ACLSizePerRole: 2048");
+        let cannot = "role app.shop.kept: could not set its trust policy: iam:UpdateAssumeRolePolicy on app.shop.kept has a trust policy that is longer than the account's quota, 2048 characters unless raised (nothing written); ";
+
+        cloud.fail("UpdateAssumeRolePolicy", limit(), 1);
+        let fault = bring(&bench.iam, &after).await.err().ok_or("a fault")?;
+        assert_eq!((fault.kind, fault.reason), (FaultKind::Person, "LimitExceeded"));
+        assert!(fault.sentence.starts_with(cannot), "{fault}");
+        assert!(fault.sentence.ends_with("; the policies that were taken from it for this are back"), "{fault}");
+        assert_eq!(permissions().await?, had);
+
+        cloud.fail("UpdateAssumeRolePolicy", limit(), 1);
+        cloud.fail("AttachRolePolicy", Fault::not_authorized("iam:AttachRolePolicy", "role app"), 1);
+        let fault = bring(&bench.iam, &after).await.err().ok_or("a fault")?;
+        let lost = "; of the policies that were taken from it for this not all are back: could not give back arn:aws:iam::123456789012:policy/kept-one: iam:AttachRolePolicy on app.shop.kept is not allowed to this node (nothing written);";
+        assert!(fault.sentence.contains(lost), "{fault}");
+        assert_eq!(permissions().await?.1, had.1, "what can be given back is");
+
+        // It may have been done: what was there before is not for those who are trusted then.
+        bring(&bench.iam, &before).await?;
+        cloud.fail("UpdateAssumeRolePolicy", Fault::AnswerLost, 3);
+        let fault = bring(&bench.iam, &after).await.err().ok_or("a fault")?;
+        assert_eq!(fault.kind, FaultKind::Wait);
+        let (managed, inline, _) = permissions().await?;
+        assert!(managed.is_empty() && inline.is_empty(), "{managed:?} {inline:?}");
+        bring(&bench.iam, &after).await?;
+        bench.is_settled(&after).await
+    });
+}
+
+#[test]
+fn node_that_no_longer_leads_begins_nothing_more() {
+    with_cloud(async |cloud| -> Outcome {
+        let bench = Bench::new(cloud, "unled").await?;
+        let (one, two) = (bench.policy("one").await?, bench.policy("two").await?);
+        let wanted = bench.role("app", &[&one, &two])?;
+        // It leads for the first call and the second one.
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let may_act = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2;
+        let fault = roles::bring(&bench.iam, &wanted, &may_act).await.err().ok_or("a fault")?;
+        assert_eq!((fault.kind, fault.reason), (FaultKind::Wait, roles::NOT_LEADER));
+        assert_eq!(fault.sentence, "role app.shop.unled: another node leads by now and goes on with it");
+        let writes = ["CreateRole", "PutRolePolicy", "AttachRolePolicy"].map(|name| cloud.requests(name));
+        assert_eq!(writes, [1, 1, 0]);
+        bring(&bench.iam, &wanted).await?;
+        let fault = roles::remove(&bench.iam, &wanted.name, &wanted.owner, &|| false).await.err().ok_or("a fault")?;
+        assert_eq!(fault.reason, roles::NOT_LEADER);
+        bench.is_settled(&wanted).await
     });
 }
 

@@ -121,19 +121,24 @@ impl Iam {
                 let request = client.delete_role_policy().role_name(role).policy_name(policy);
                 gone(done(write("iam:DeleteRolePolicy"), None, request.send().await))
             }
-            RoleAction::PutInline(policy) => {
-                let request = client.put_role_policy().role_name(role).policy_name(INLINE_POLICY_NAME);
-                let request = request.policy_document(policy.to_json());
-                done(write("iam:PutRolePolicy"), Some(Quota::InlinePolicies), request.send().await)
-            }
-            RoleAction::Attach(arn) => {
-                let request = client.attach_role_policy().role_name(role).policy_arn(arn.as_str());
-                done(write("iam:AttachRolePolicy"), Some(Quota::RolePolicies), request.send().await)
-            }
+            RoleAction::PutInline(policy) => self.put_inline(role, INLINE_POLICY_NAME, &policy.to_json()).await,
+            RoleAction::PutBackInline { name, policy } => self.put_inline(role, name, policy).await,
+            RoleAction::Attach(arn) => self.attach(role, arn.as_str()).await,
+            RoleAction::PutBackManaged(arn) => self.attach(role, arn).await,
             RoleAction::Delete => {
                 gone(done(write("iam:DeleteRole"), None, client.delete_role().role_name(role).send().await))
             }
         }
+    }
+
+    async fn attach(&self, role: &str, arn: &str) -> Result<(), AwsError> {
+        let request = self.client.attach_role_policy().role_name(role).policy_arn(arn);
+        done(Call::write("iam:AttachRolePolicy", role), Some(Quota::RolePolicies), request.send().await)
+    }
+
+    async fn put_inline(&self, role: &str, policy: &str, document: &str) -> Result<(), AwsError> {
+        let request = self.client.put_role_policy().role_name(role).policy_name(policy).policy_document(document);
+        done(Call::write("iam:PutRolePolicy", role), Some(Quota::InlinePolicies), request.send().await)
     }
 
     /// With its tags in the same call: a role without them could not be told from someone else's.

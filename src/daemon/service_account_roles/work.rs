@@ -13,8 +13,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Duty, follow::Watched};
+use super::{
+    super::roles::{REPORT_INTERVAL, TICK, tell},
+    Duty,
+    follow::Watched,
+};
 use crate::{
+    aws,
     cluster::ApiServer,
     execute::{
         roles::list,
@@ -24,9 +29,9 @@ use crate::{
         probe::Probe,
         report::RolesReport,
         role::{
-            FaultKind, FoundRole, LOOK_PERIOD, RoleFault, SURVEY_INTERVAL, Schedule, is_drifted, path, place_in_period,
+            FaultKind, FoundRole, LOOK_PERIOD, Orphans, Pace, RoleFault, RoleName, SURVEY_INTERVAL, Schedule, is_drifted, path, place_in_period,
         },
-        service_account_role::{Known, Status, View, definition},
+        service_account_role::{Known, ServiceAccountRole, Status, View, definition},
     },
 };
 
@@ -38,16 +43,8 @@ const AT_ONCE: usize = 4;
 const BATCH: usize = 16;
 /// How often the definition of the objects is looked at.
 const DEFINITION_INTERVAL: Duration = Duration::from_secs(60);
-/// Pause of everything after IAM has asked for fewer calls.
-const CALM: Duration = Duration::from_secs(5);
-/// Longest such pause.
-const LONGEST_CALM: Duration = Duration::from_secs(300);
-/// So long it may take until a change of who leads is noticed.
-const TICK: Duration = Duration::from_secs(2);
 /// So many objects at once may have a fault that passes by itself until the journal is no longer told of each.
 const MOST_SAID: usize = 20;
-/// While there is much to do the report is told so often.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is remembered from turn to turn.
 pub(super) struct Work {
@@ -68,11 +65,14 @@ pub(super) struct Work {
     led: bool,
     /// How often it was asked to look at everything again.
     looks: u64,
-    calm: Option<(Instant, Duration)>,
+    pace: Pace,
     /// When the definition of the objects is looked at next, and what is wrong with it.
     define_at: Instant,
     trouble: Option<RoleFault>,
     survey_at: Instant,
+    /// Roles of the cluster that no object asks for.
+    orphans: Orphans,
+    cluster: String,
     /// Why the last list of all roles failed.
     survey_fault: Option<RoleFault>,
 }
@@ -93,11 +93,13 @@ impl Work {
             reported_at: None,
             led: false,
             looks: 0,
-            calm: None,
+            pace: Pace::default(),
             define_at: now,
             trouble: None,
             survey_at: now + SURVEY_INTERVAL,
             survey_fault: None,
+            orphans: Orphans::default(),
+            cluster: String::new(),
         }
     }
 
@@ -135,7 +137,9 @@ impl Work {
     fn look_again(&mut self) {
         self.fresh.clear();
         self.told.clear();
-        self.calm = None;
+        self.pace = Pace::default();
+        self.orphans = Orphans::default();
+        self.survey_at = Instant::now();
         self.define_at = Instant::now();
         let now = Timestamp::now();
         let known = self.watched.known();
@@ -144,12 +148,51 @@ impl Work {
 
     /// One list of all roles: which of them are gone or not what they were.
     async fn survey(&mut self, duty: &Duty, now: Timestamp) {
-        if Instant::now() < self.survey_at || self.is_calm() {
+        let is_early = Instant::now() < self.survey_at || !self.watched.known().is_complete();
+        if is_early || self.pace.is_paused(now) {
             return;
         }
         self.survey_at = Instant::now() + SURVEY_INTERVAL;
         let found = list(&duty.hands.iam, &path(&duty.hands.terms.cluster)).await;
+        let extra = self.extra(found.as_deref().unwrap_or_default());
+        let is_listed = found.is_ok();
         self.surveyed(found, now);
+        if is_listed {
+            self.look_for_orphans(duty, &extra, now).await;
+        }
+    }
+
+    /// Roles that are there and that no object asks for; none where nobody can say so.
+    fn extra(&self, found: &[FoundRole]) -> BTreeSet<RoleName> {
+        let Some(asked) = self.asked_for() else { return BTreeSet::new() };
+        let names = found.iter().map(|role| &role.name);
+        names.filter(|name| !asked.contains(&name.as_str().to_ascii_lowercase())).cloned().collect()
+    }
+
+    /// Names of roles that objects ask for, in lower case; `None` where not all are known, or one of them is not understood.
+    fn asked_for(&self) -> Option<BTreeSet<String>> {
+        let known = self.watched.known();
+        let name = |object: &ServiceAccountRole| Some(object.spec.as_ref().ok()?.role_name.to_ascii_lowercase());
+        if known.is_complete() { known.objects().map(name).collect() } else { None }
+    }
+
+    /// Asks for the tags of roles that no object asks for.
+    async fn look_for_orphans(&mut self, duty: &Duty, extra: &BTreeSet<RoleName>, now: Timestamp) {
+        self.cluster.clone_from(&duty.hands.terms.cluster);
+        self.orphans.keep_only(|name| extra.contains(name));
+        for name in self.orphans.to_ask_for(extra) {
+            match duty.hands.iam.role(&name).await {
+                Ok(found) => self.orphans.note_role(&name, found.as_ref()),
+                // The next survey asks again.
+                Err(error) => {
+                    tracing::debug!(role = %name, "its tags were not seen: {error}");
+                    if *error.reason() == aws::Reason::Busy {
+                        self.pace.slow_down(now);
+                    }
+                    return;
+                }
+            }
+        }
     }
 
     fn surveyed(&mut self, found: Result<Vec<FoundRole>, RoleFault>, now: Timestamp) {
@@ -158,7 +201,7 @@ impl Work {
             Err(fault) => {
                 tracing::warn!("{fault}");
                 if fault.kind == FaultKind::Throttled {
-                    self.slow_down();
+                    self.pace.slow_down(now);
                 }
                 self.survey_fault = Some(fault);
                 return;
@@ -173,16 +216,6 @@ impl Work {
             self.fresh.remove(&name);
             self.schedule.hurry(name, now);
         }
-    }
-
-    /// IAM counts the calls of the whole account: one that was too many stops all others for a while, each time for longer.
-    fn slow_down(&mut self) {
-        let pause = self.calm.map_or(CALM, |(_, last)| (2 * last).min(LONGEST_CALM));
-        self.calm = Some((Instant::now() + pause, pause));
-    }
-
-    fn is_calm(&self) -> bool {
-        self.calm.is_some_and(|(until, _)| Instant::now() < until)
     }
 
     /// Keeps the definition of the objects.
@@ -200,7 +233,7 @@ impl Work {
 
     /// What is due now, with all that matters for it.
     fn due(&mut self, now: Timestamp) -> Vec<View> {
-        if self.is_calm() {
+        if self.pace.is_paused(now) {
             return Vec::new();
         }
         let watched = Arc::clone(&self.watched);
@@ -263,8 +296,8 @@ impl Work {
         let is_throttled = turned.iter().any(|(_, turned)| turned.fault == Some(FaultKind::Throttled));
         turned.into_iter().for_each(|(view, turned)| self.note((&view.object.name, &view.object.uid), turned, now));
         match is_throttled {
-            true => self.slow_down(),
-            false => self.calm = None,
+            true => self.pace.slow_down(now),
+            false => self.pace.is_well(),
         }
         if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
             self.tell();
@@ -326,19 +359,19 @@ impl Work {
         let trouble = self.trouble.iter().map(|fault| ("CustomResourceDefinition".to_owned(), fault));
         let survey = self.survey_fault.iter().map(|fault| ("list of roles".to_owned(), fault));
         let faults = self.faults.iter().map(|(name, fault)| (name.clone(), fault));
-        let report = self.led.then(|| RolesReport::new("crd", ready, pending, trouble.chain(survey).chain(faults)));
-        self.reports.send_if_modified(|told| {
-            let is_new = *told != report;
-            *told = report;
-            is_new
-        });
+        // An object may ask for it again since the tags were seen.
+        let asked = self.asked_for();
+        let is_extra = |name: &RoleName| asked.as_ref().is_some_and(|it| !it.contains(&name.as_str().to_ascii_lowercase()));
+        let orphans = self.orphans.of_cluster(&self.cluster).filter(|(name, _)| is_extra(name));
+        let faults = trouble.chain(survey).chain(faults);
+        let report = self.led.then(|| RolesReport::new("crd", ready, pending, faults).with_orphans(orphans));
+        tell(&self.reports, report);
     }
 
     /// Until something is due by itself, but no longer than a change of the lead may go unnoticed.
     fn pause(&self, now: Timestamp) -> Duration {
         let due = self.schedule.next_due().map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default());
-        let calm = self.calm.map_or(Duration::ZERO, |(until, _)| until.saturating_duration_since(Instant::now()));
-        due.unwrap_or(TICK).max(calm).clamp(Duration::from_millis(50), TICK)
+        due.unwrap_or(TICK).max(self.pace.left(now)).clamp(Duration::from_millis(50), TICK)
     }
 }
 
@@ -371,7 +404,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::model::service_account_role::ServiceAccountRole;
+    use crate::model::role::Owner;
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -414,16 +447,51 @@ mod tests {
     }
 
     #[test]
+    fn role_that_no_object_asks_for_is_an_orphan_until_one_does() -> Outcome {
+        let (mut work, report) = work(&["App", "b"])?;
+        work.cluster = "prod-1".to_owned();
+        let role = |name: &str| -> Result<FoundRole, Box<dyn std::error::Error>> {
+            Ok(FoundRole {
+                name: name.parse()?,
+                path: String::new(),
+                arn: String::new(),
+                trust_policy: String::new(),
+                max_session_seconds: 3600,
+                boundary: None,
+                tags: Owner::object("prod-1", "ServiceAccountRole", None, name).tags().into(),
+                managed: BTreeSet::new(),
+                inline: BTreeMap::new(),
+            })
+        };
+        // IAM does not tell names apart by case.
+        let found = [role("app")?, role("lost")?];
+        let extra = work.extra(&found);
+        assert_eq!(extra.iter().map(RoleName::as_str).collect::<Vec<_>>(), ["lost"]);
+        work.orphans.note_role(&found[1].name, Some(&found[1]));
+        work.tell();
+        assert_eq!(report.borrow().as_ref().map(|report| report.orphaned), Some(1));
+        let back = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "back", "uid": "back", "creationTimestamp": "2026-11-21T12:00:00Z" },
+            "spec": { "roleName": "lost", "serviceAccounts": [] },
+        }))?;
+        work.watched.known().put_object(back);
+        assert_eq!(work.extra(&found), BTreeSet::new());
+        work.tell();
+        assert_eq!(report.borrow().as_ref().map(|report| report.orphaned), Some(0));
+        Ok(())
+    }
+
+    #[test]
     fn list_of_roles_that_fails_is_told_and_slows_down_where_iam_asks_for_it() -> Outcome {
         let now = Timestamp::UNIX_EPOCH;
-        for (kind, is_calm, expected) in [
+        for (kind, is_paused, expected) in [
             (FaultKind::Wait, false, "0 ready, 1 waiting: no list"),
             (FaultKind::Throttled, true, "0 ready, 1 waiting: no list"),
             (FaultKind::Person, false, "0 ready, 1 needs a person: no list"),
         ] {
             let (mut work, report) = work(&[])?;
             work.surveyed(Err(RoleFault { kind, reason: "x", sentence: "no list".to_owned() }), now);
-            assert_eq!((summary(&mut work, &report).as_deref(), work.is_calm()), (Some(expected), is_calm));
+            assert_eq!((summary(&mut work, &report).as_deref(), work.pace.is_paused(now)), (Some(expected), is_paused));
             work.surveyed(Ok(Vec::new()), now);
             assert_eq!(summary(&mut work, &report).as_deref(), Some("0 ready"));
         }

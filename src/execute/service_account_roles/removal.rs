@@ -54,9 +54,9 @@ impl Turn<'_> {
         }
         let mut hindrances = Vec::new();
         for step in left_out(object, &names, |name| live.get(name).cloned()) {
-            if let AccountStep::Release { name, uid, deletes } = &step {
+            if let AccountStep::Release { name, uid, is_made, deletes } = &step {
                 self.check_lead()?;
-                hindrances.extend(self.release(name, uid, *deletes).await?.err());
+                hindrances.extend(self.release(name, uid, *is_made, *deletes).await?.err());
             }
         }
         match hindrances.split_first() {
@@ -65,11 +65,13 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes the role from an account, and deletes it where it `deletes` and nothing needs it.
+    /// Takes the role from an account, and deletes it where it `deletes` and nothing needs it. One that was made (`is_made`) and stays is
+    /// nobody's from then on.
     pub(super) async fn release(
         &self,
         name: &AccountName,
         uid: &str,
+        is_made: bool,
         deletes: bool,
     ) -> Result<Result<(), Hindrance>, Stop> {
         let api = &self.hands.api;
@@ -84,7 +86,13 @@ impl Turn<'_> {
                 Probe::Present(_) => {}
             }
         }
-        match api.apply_account(name, &released(name, Some(uid)), false).await {
+        // First, because without the mark nobody would look for the account any more.
+        let disowned = if is_made { api.disown_account(name, uid).await } else { Ok(()) };
+        let outcome = match disowned {
+            Ok(()) => api.apply_account(name, &released(name, Some(uid)), false).await,
+            error => error,
+        };
+        match outcome {
             // It is gone, or another one of that name is there.
             Err(NoAnswer::NotFound { .. } | NoAnswer::Conflict { .. }) => Ok(Ok(())),
             other => written(name, other),
@@ -95,7 +103,7 @@ impl Turn<'_> {
         let spec = self.view.object.spec.as_ref().ok();
         let Some(name) = spec.and_then(|spec| spec.role_name.parse().ok()) else { return Ok(()) };
         self.check_lead()?;
-        let removed = roles::remove(&self.hands.iam, &name, &self.owner()).await?;
+        let removed = roles::remove(&self.hands.iam, &name, &self.owner(), self.may_act).await?;
         if removed == Removed::Now {
             self.turned.done = vec![format!("removed role {name}")];
             self.say("RoleRemoved", &format!("removed role {name}")).await;

@@ -7,12 +7,14 @@ use crate::{
     aws,
     cluster::fake::{Fake, Outcome, Reply, Seen},
     model::{
-        region::Partition,
+        role::fixtures::terms,
         service_account_role::{Known, MARK, SeenAccount},
     },
 };
 
 const ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+/// What the server answers where it has made an object.
+const MADE: &str = r#"{"metadata":{"uid":"u7"}}"#;
 const OBJECT: &str = "/apis/irsad.dev/v1alpha1/serviceaccountroles/checkout";
 
 /// One object `checkout`, an API server that answers by script, and IAM that nobody asks.
@@ -27,15 +29,7 @@ impl Scene {
         let api = ApiServer::connect(fake.kubeconfig("").as_bytes(), "127.0.0.1", fake.server.port())?;
         let endpoints = aws::Endpoints { all: "http://127.0.0.1:1".to_owned(), ..aws::Endpoints::default() };
         let iam = Iam::new(&aws::connect(&"eu-west-1".parse()?, endpoints).await);
-        let terms = RoleTerms {
-            partition: Partition::Commercial,
-            account: "123456789012".parse()?,
-            cluster: "prod-1".to_owned(),
-            issuers: vec!["https://oidc.example.com/a".parse()?],
-            audiences: vec!["sts.amazonaws.com".parse()?],
-            boundary: None,
-            tags: std::collections::BTreeMap::new(),
-        };
+        let terms = terms()?;
         let hands = Hands { api, iam, terms, annotation: ANNOTATION.to_owned(), instance: "n1".to_owned() };
         Ok(Self { fake, hands })
     }
@@ -168,9 +162,9 @@ async fn deleted_object_that_is_not_understood_keeps_its_finalizer_and_says_the_
 async fn account_that_the_server_refuses_is_told_and_the_others_are_given_the_role() -> Outcome<()> {
     for (status, said) in [(403, "admission webhook denied the request"), (422, "metadata.annotations: Invalid value")]
     {
-        let scene = Scene::start(move |seen| match seen.path.ends_with("/refused") {
+        let scene = Scene::start(move |seen| match seen.body.contains("\"name\":\"refused\"") {
             true => Reply::Text(status, json!({ "message": said }).to_string()),
-            false => Reply::Text(200, "{}".to_owned()),
+            false => Reply::Text(200, MADE.to_owned()),
         })
         .await?;
         let view = view(&["refused", "taken"], &json!({}), &json!({ "status": was_ready() }))?;
@@ -186,11 +180,81 @@ async fn account_that_the_server_refuses_is_told_and_the_others_are_given_the_ro
 }
 
 #[tokio::test]
+async fn account_that_somebody_else_makes_in_the_same_moment_is_not_claimed() -> Outcome<()> {
+    let scene = Scene::start(|seen| match seen.method.as_str() {
+        "POST" => Reply::Text(409, json!({ "message": "serviceaccounts \"app\" already exists" }).to_string()),
+        _ => Reply::Text(200, "{}".to_owned()),
+    })
+    .await?;
+    let view = view(&["app"], &json!({}), &json!({ "status": was_ready() }))?;
+    for contested in 0..=MOST_CONTESTED {
+        let turned = turned(&scene, &view, contested).await?;
+        assert_eq!((turned.is_contested, turned.fault), (false, Some(FaultKind::Wait)), "the watch tells of it soon");
+        assert!(turned.ready.is_none() && turned.told.is_none());
+    }
+    let made = "POST /api/v1/namespaces/shop/serviceaccounts".to_owned();
+    assert_eq!(scene.changes(), vec![made; 4], "nothing is written into it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn account_is_made_first_and_only_the_one_that_was_made_is_given_the_role() -> Outcome<()> {
+    let scene = Scene::start(|seen| match seen.method.as_str() {
+        "POST" => Reply::Text(201, MADE.to_owned()),
+        _ => Reply::Text(200, "{}".to_owned()),
+    })
+    .await?;
+    let view = view(&["app"], &json!({}), &json!({ "status": was_ready() }))?;
+    let turned = turned(&scene, &view, 0).await?;
+    assert_eq!(turned.fault, None);
+    let applied = scene.fake.seen().into_iter().find(|seen| seen.path == account_path("app")).ok_or("an account")?;
+    let applied: Value = serde_json::from_str(&applied.body)?;
+    assert_eq!((&applied["metadata"]["uid"], &applied["metadata"]["annotations"][MARK]), (&json!("u7"), &json!("checkout")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn want_of_rights_at_a_server_that_starts_is_waited_for_and_is_no_refusal() -> Outcome<()> {
+    let said = "serviceaccounts is forbidden: User \"kubernetes-admin\" cannot create resource \"serviceaccounts\" in API group \"\" in the namespace \"shop\"";
+    for (status, is_told) in [(was_ready(), false), (json!({}), true)] {
+        let scene = Scene::start(move |seen| match seen.path.contains("/serviceaccounts") {
+            true => Reply::Text(403, json!({ "message": said }).to_string()),
+            false => Reply::Text(200, "{}".to_owned()),
+        })
+        .await?;
+        let view = view(&["app"], &json!({}), &json!({ "status": status }))?;
+        let turned = turned(&scene, &view, 0).await?;
+        assert_eq!(turned.fault, Some(FaultKind::Wait));
+        let ready = turned.ready.ok_or("a condition")?;
+        assert!(ready.reason == Reason::NotReachable && ready.message.ends_with(said), "{ready:?}");
+        assert_eq!(turned.told.is_some(), is_told, "an object that was ready stays so");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn account_that_irsad_has_made_and_lets_go_of_is_nobodys_before_it_loses_its_mark() -> Outcome<()> {
+    let scene = Scene::start(|_| {
+        let (annotations, labels) = (json!({ MARK: "checkout" }), json!({ "app.kubernetes.io/managed-by": "irsad" }));
+        let account = json!({ "metadata": { "uid": "live", "annotations": annotations, "labels": labels } });
+        Reply::Text(200, account.to_string())
+    })
+    .await?;
+    assert!(scene.turn(&view(&["app"], &deleted(), &json!({}))?).release_all().await.is_ok());
+    let sent = scene.fake.seen().into_iter().filter(|seen| seen.method == "PATCH");
+    let sent: Vec<Value> = sent.map(|seen| serde_json::from_str(&seen.body)).collect::<Result<_, _>>()?;
+    let disowned = json!({ "metadata": { "uid": "live", "labels": { "app.kubernetes.io/managed-by": null } } });
+    assert_eq!((sent.len(), &sent[0]), (2, &disowned));
+    assert_eq!(sent[1]["metadata"], json!({ "namespace": "shop", "name": "app", "uid": "live" }));
+    Ok(())
+}
+
+#[tokio::test]
 async fn account_that_somebody_else_keeps_is_told_after_the_third_conflict_in_a_row() -> Outcome<()> {
     let said = "Apply failed with 1 conflict: conflict with \"kubectl-annotate\"";
     let scene = Scene::start(move |seen| match seen.path.ends_with("/kept") {
         true => Reply::Text(409, json!({ "message": said }).to_string()),
-        false => Reply::Text(200, "{}".to_owned()),
+        false => Reply::Text(200, MADE.to_owned()),
     })
     .await?;
     let view = view(&["kept", "other"], &json!({}), &json!({ "status": was_ready() }))?;

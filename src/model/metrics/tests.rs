@@ -64,6 +64,27 @@ fn report_is_shown_in_numbers_with_labels_from_small_sets_only() -> Outcome {
 }
 
 #[test]
+fn roles_are_counted_by_state_where_this_node_makes_them() -> Outcome {
+    let mut status: serde_json::Value = serde_json::from_str(STATUS)?;
+    status["roles"] = json!({
+        "mode": "crd", "ready": 9, "pending": 1, "waiting": 2, "needAPerson": 3, "summary": "", "faults": [], "orphaned": 4,
+    });
+    let shown = samples(&of_pass(&serde_json::from_value(status)?, Some(GOOD)));
+    let roles: Vec<&str> = shown.iter().map(String::as_str).filter(|sample| sample.starts_with("roles{")).collect();
+    assert_eq!(
+        roles,
+        [
+            "roles{state=ready} 9",
+            "roles{state=pending} 1",
+            "roles{state=waiting} 2",
+            "roles{state=refused} 3",
+            "roles{state=orphaned} 4",
+        ]
+    );
+    Ok(())
+}
+
+#[test]
 fn what_a_node_cannot_know_is_left_out_and_never_a_zero() -> Outcome {
     let mut status: serde_json::Value = serde_json::from_str(STATUS)?;
     for (field, value) in [("keyring", json!(null)), ("missedPods", json!(null)), ("role", json!("alone"))] {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::role::{FaultKind, RoleFault};
+use crate::model::role::{FaultKind, Owner, RoleFault, RoleName};
 
-/// So many faults stand in a report one by one.
+/// So many faults stand in a report one by one, and so many orphans.
 const MOST_FAULTS: usize = 20;
 
 /// IAM roles that irsad makes.
@@ -25,6 +25,22 @@ pub struct RolesReport {
     pub summary: String,
     /// What is wrong, those that need a person first; not more than 20.
     pub faults: Vec<RoleFaultReport>,
+    /// Roles that irsad made and nothing asks for any more; they stay as they are.
+    #[serde(default)]
+    pub orphaned: usize,
+    /// Those, by name; not more than 20.
+    #[serde(default)]
+    pub orphans: Vec<OrphanReport>,
+}
+
+/// A role that nothing asks for any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OrphanReport {
+    /// Its name.
+    pub role: String,
+    /// What asked for it, as its tag says: `list`, or `ServiceAccountRole/NAME`.
+    pub owner: String,
 }
 
 /// Why one role is not as it should be.
@@ -72,7 +88,33 @@ impl RolesReport {
         let counts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let first = faults.first().map(|fault| format!(": {}", fault.message)).unwrap_or_default();
         faults.truncate(MOST_FAULTS);
-        Self { mode: mode.to_owned(), ready, pending, waiting, need_a_person, summary: counts + &first, faults }
+        let (mode, summary) = (mode.to_owned(), counts + &first);
+        Self { mode, ready, pending, waiting, need_a_person, summary, faults, orphaned: 0, orphans: Vec::new() }
+    }
+
+    /// With the roles that nothing asks for any more.
+    pub fn with_orphans<'a>(self, orphans: impl Iterator<Item = (&'a RoleName, &'a Owner)>) -> Self {
+        let orphan = |(role, owner): (&RoleName, &Owner)| OrphanReport {
+            role: role.to_string(),
+            owner: owner.keeper().to_owned(),
+        };
+        let mut orphans: Vec<OrphanReport> = orphans.map(orphan).collect();
+        let orphaned = orphans.len();
+        orphans.truncate(MOST_FAULTS);
+        Self { orphaned, orphans, ..self }
+    }
+
+    /// What to do about them, in one sentence; `None` where there are none.
+    pub fn orphans_note(&self) -> Option<String> {
+        let OrphanReport { role, owner } = self.orphans.first()?;
+        let more = match self.orphaned {
+            1 => String::new(),
+            many => format!(" (and {} more, irsad status -o json names them)", many - 1),
+        };
+        Some(format!(
+            "IAM role {role} was made by irsad for {owner}, and nothing asks for it any more; it stays as it is: delete it in IAM, or ask for it \
+             again by the same name{more}"
+        ))
     }
 
     /// What a person has to do, in one sentence; `None` where nobody has to do anything.
@@ -125,6 +167,27 @@ mod tests {
             assert_eq!((report.needs_a_person().as_deref(), report.waits().as_deref()), (needs, waits));
         }
         assert_eq!(RolesReport::new("list", 0, 3, std::iter::empty()).summary, "0 ready, 3 not looked at yet");
+    }
+
+    #[test]
+    fn role_that_nothing_asks_for_is_named_with_what_to_do_and_is_no_fault() -> Result<(), Box<dyn std::error::Error>> {
+        let owner = Owner::object("prod-1", "ServiceAccountRole", None, "app");
+        let names = (0..25).map(|n| format!("r{n:0>2}").parse()).collect::<Result<Vec<RoleName>, _>>()?;
+        let report = |many: usize| {
+            let orphans = names[..many].iter().map(|name| (name, &owner));
+            RolesReport::new("crd", 3, 0, std::iter::empty()).with_orphans(orphans)
+        };
+        let sentence = "IAM role r00 was made by irsad for ServiceAccountRole/app, and nothing asks for it any more; it stays as it is: delete it in IAM, or ask for it again by the same name";
+        for (many, note) in [
+            (0, None),
+            (1, Some(sentence.to_owned())),
+            (25, Some(format!("{sentence} (and 24 more, irsad status -o json names them)"))),
+        ] {
+            let report = report(many);
+            assert_eq!((report.orphans_note(), report.orphaned, report.orphans.len()), (note, many, many.min(20)));
+            assert_eq!((report.summary.as_str(), report.needs_a_person(), report.waits()), ("3 ready", None, None));
+        }
+        Ok(())
     }
 
     #[test]

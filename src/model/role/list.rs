@@ -3,15 +3,12 @@
 //! A survey, one list call for hundreds of roles, finds within minutes what was made, removed or given another trust policy behind our
 //! back. Policies, tags and boundaries show only in calls for each role, which are spread over half a day.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Brought, FaultKind, FoundRole, Removed, RoleFault, RoleName, Schedule, WantedRole, is_drifted, place_in_period,
+    Brought, FaultKind, FoundRole, Orphans, Pace, Removed, RoleFault, RoleName, Schedule, WantedRole, is_drifted, place_in_period,
 };
 use crate::model::report::RolesReport;
 
@@ -19,10 +16,6 @@ use crate::model::report::RolesReport;
 pub const SURVEY_INTERVAL: Duration = Duration::from_secs(600);
 /// Within this time every role is looked at as a whole.
 pub const LOOK_PERIOD: Duration = Duration::from_secs(12 * 3600);
-/// Pause of everything after IAM was asked too often; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +41,10 @@ pub struct RoleList {
     /// Roles below our path that are not in the list, and since when this process knows.
     leaving: BTreeMap<RoleName, Timestamp>,
     /// Those of them that are not the list's.
-    of_others: BTreeSet<RoleName>,
+    of_others: Orphans,
     survey_due: Timestamp,
     survey_fault: Option<RoleFault>,
-    paused_until: Timestamp,
-    pauses: u32,
+    pace: Pace,
 }
 
 impl RoleList {
@@ -69,11 +61,10 @@ impl RoleList {
             schedule: Schedule::new(LOOK_PERIOD),
             outcomes: BTreeMap::new(),
             leaving: BTreeMap::new(),
-            of_others: BTreeSet::new(),
+            of_others: Orphans::default(),
             survey_due: now,
             survey_fault: None,
-            paused_until: now,
-            pauses: 0,
+            pace: Pace::default(),
         };
         list.change(wanted, removal_delay, now);
         list
@@ -100,7 +91,7 @@ impl RoleList {
             self.leaving.insert(name.clone(), now);
         }
         self.leaving.retain(|name, _| !wanted.contains_key(name) && !refused.contains_key(name));
-        self.of_others.retain(|name| !wanted.contains_key(name));
+        self.of_others.keep_only(|name| !wanted.contains_key(name));
         self.outcomes.retain(|name, _| wanted.contains_key(name));
         let changed =
             wanted.iter().filter(|(name, role)| before.get(*name) != Some(role)).map(|(name, _)| name.clone());
@@ -112,7 +103,7 @@ impl RoleList {
 
     /// What is due at `now`; `None` where nothing is.
     pub fn next(&self, now: Timestamp) -> Option<Task> {
-        if now < self.paused_until {
+        if self.pace.is_paused(now) {
             return None;
         }
         if self.survey_due <= now {
@@ -126,9 +117,9 @@ impl RoleList {
     }
 
     /// When something is due, if nothing happens.
-    pub fn next_due(&self) -> Timestamp {
+    pub fn next_due(&self, now: Timestamp) -> Timestamp {
         let due = self.schedule.next_due().map_or(self.survey_due, |due| due.min(self.survey_due));
-        due.max(self.paused_until)
+        due.max(after(now, self.pace.left(now)))
     }
 
     /// What a survey has found.
@@ -143,7 +134,7 @@ impl RoleList {
             }
         };
         self.survey_fault = None;
-        self.pauses = 0;
+        self.pace.is_well();
         let by_name: BTreeMap<&RoleName, &FoundRole> = listed.iter().map(|role| (&role.name, role)).collect();
         let is_well = |name: &RoleName| matches!(self.outcomes.get(name), Some(None));
         // One with a fault has its own time.
@@ -153,8 +144,8 @@ impl RoleList {
         let drifted: Vec<RoleName> = self.wanted.iter().filter(drifted).map(|(name, _)| name.clone()).collect();
         drifted.into_iter().for_each(|name| self.schedule.hurry(name, now));
         self.leaving.retain(|name, _| by_name.contains_key(name));
-        self.of_others.retain(|name| by_name.contains_key(name));
-        let extra = by_name.keys().filter(|name| !self.is_listed(name) && !self.of_others.contains(**name));
+        self.of_others.keep_only(|name| by_name.contains_key(name));
+        let extra = by_name.keys().filter(|name| !self.is_listed(name) && !self.of_others.is_known(name));
         for name in extra.map(|name| (*name).clone()).collect::<Vec<_>>() {
             self.leaving.entry(name).or_insert(now);
         }
@@ -165,7 +156,7 @@ impl RoleList {
     pub fn brought(&mut self, name: &RoleName, outcome: Result<&Brought, RoleFault>, now: Timestamp) {
         match outcome {
             Ok(_) => {
-                self.pauses = 0;
+                self.pace.is_well();
                 self.schedule.is_well(name, now, place_in_period(name.as_str()));
                 self.outcomes.insert(name.clone(), None);
             }
@@ -177,12 +168,12 @@ impl RoleList {
     pub fn removed(&mut self, name: &RoleName, outcome: Result<Removed, RoleFault>, now: Timestamp) {
         match outcome {
             Ok(removed) => {
-                self.pauses = 0;
+                self.pace.is_well();
                 self.schedule.forget(name);
                 self.leaving.remove(name);
                 self.outcomes.remove(name);
                 match removed {
-                    Removed::NotOurs => drop(self.of_others.insert(name.clone())),
+                    Removed::NotOurs(owner) => self.of_others.note(name, owner),
                     Removed::Now | Removed::WasGone => {}
                 }
             }
@@ -195,8 +186,8 @@ impl RoleList {
         self.outcomes.get(name)?.as_ref()
     }
 
-    /// For `irsad status`.
-    pub fn report(&self) -> RolesReport {
+    /// For `irsad status`, with the roles of `cluster` that nothing asks for any more.
+    pub fn report(&self, cluster: &str) -> RolesReport {
         let is_ready = |name: &&RoleName| matches!(self.outcomes.get(name), Some(None));
         let ready = self.wanted.keys().filter(is_ready).count();
         let pending = self.wanted.keys().filter(|name| !self.outcomes.contains_key(name)).count();
@@ -204,6 +195,7 @@ impl RoleList {
         let refused = self.refused.iter().map(|(name, fault)| (name.to_string(), fault));
         let survey = self.survey_fault.iter().map(|fault| ("list of roles".to_owned(), fault));
         RolesReport::new("list", ready, pending, of_roles.chain(refused).chain(survey))
+            .with_orphans(self.of_others.of_cluster(cluster))
     }
 
     /// A role is removed when its time has come: a node that leads with an old list must not undo what a newer one says.
@@ -223,14 +215,9 @@ impl RoleList {
         self.outcomes.insert(name.clone(), Some(fault));
     }
 
-    /// IAM counts the calls of the whole account: one that was too many stops all others for a while.
     fn slow_down(&mut self, fault: &RoleFault, now: Timestamp) {
         match fault.kind {
-            FaultKind::Throttled => {
-                let pause = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(10)).min(LONGEST_PAUSE);
-                self.paused_until = after(now, pause);
-                self.pauses = self.pauses.saturating_add(1);
-            }
+            FaultKind::Throttled => self.pace.slow_down(now),
             FaultKind::Person | FaultKind::Wait => {}
         }
     }

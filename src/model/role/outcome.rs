@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use super::Refusal;
+use super::{Owner, Refusal};
 
 /// A role is as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,14 +16,14 @@ pub struct Brought {
 }
 
 /// A role that is no longer asked for is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removed {
     /// It was removed.
     Now,
     /// There was none.
     WasGone,
-    /// There is one of that name that is not this owner's: it was left alone.
-    NotOurs,
+    /// There is one of that name that is not this owner's but of whom its tags name, if anybody: it was left alone.
+    NotOurs(Option<Owner>),
 }
 
 /// Who can cure a fault.

@@ -57,6 +57,15 @@ pub enum RoleAction {
     PutInline(InlinePolicy),
     /// Give it a managed policy.
     Attach(PolicyArn),
+    /// Give back a managed policy that was taken from it, by its ARN.
+    PutBackManaged(String),
+    /// Write an inline policy as it was.
+    PutBackInline {
+        /// Its name.
+        name: String,
+        /// As JSON.
+        policy: String,
+    },
     /// Delete it; it has no policies any more.
     Delete,
 }
@@ -188,6 +197,8 @@ impl fmt::Display for RoleAction {
             Self::DeleteInline(name) => write!(f, "delete its inline policy {name}"),
             Self::PutInline(_) => write!(f, "write its inline policy {INLINE_POLICY_NAME}"),
             Self::Attach(arn) => write!(f, "attach {arn}"),
+            Self::PutBackManaged(arn) => write!(f, "give back {arn}"),
+            Self::PutBackInline { name, .. } => write!(f, "give back its inline policy {name}"),
             Self::Delete => f.write_str("delete it"),
         }
     }

@@ -2,25 +2,13 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{fixtures::terms, *};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 const INLINE: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sqs:*","Resource":"*"}}"#;
 const ONE: &str = "arn:aws:iam::123456789012:policy/one";
 const TWO: &str = "arn:aws:iam::aws:policy/two";
-
-fn terms() -> Result<RoleTerms, Box<dyn std::error::Error>> {
-    Ok(RoleTerms {
-        partition: Partition::Commercial,
-        account: "123456789012".parse()?,
-        cluster: "prod-1".to_owned(),
-        issuers: vec!["https://oidc.example.com/a".parse()?],
-        audiences: vec!["sts.amazonaws.com".parse()?],
-        boundary: None,
-        tags: BTreeMap::new(),
-    })
-}
 
 fn request(policies: &[&str]) -> Result<RoleRequest, Box<dyn std::error::Error>> {
     Ok(RoleRequest {
@@ -85,6 +73,8 @@ fn carry_out(role: Option<FoundRole>, action: &RoleAction, name: &RoleName) -> O
             role.inline.insert(INLINE_POLICY_NAME.to_owned(), policy.to_json());
         }
         RoleAction::Attach(arn) => drop(role.managed.insert(arn.to_string())),
+        RoleAction::PutBackManaged(arn) => drop(role.managed.insert(arn.clone())),
+        RoleAction::PutBackInline { name, policy } => drop(role.inline.insert(name.clone(), policy.clone())),
     }
     Some(role)
 }
@@ -156,6 +146,53 @@ fn nobody_has_permissions_in_the_middle_that_are_neither_theirs_before_nor_after
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn what_was_taken_for_a_change_that_is_refused_is_given_back_unless_others_are_trusted_by_then() -> Outcome {
+    let wanted = wanted(&[ONE])?;
+    for state in states(&wanted).into_iter().flatten() {
+        let actions = plan(&wanted, &Seen { role: Some(state.clone()), ..Seen::default() })?;
+        for (refused, action) in actions.iter().enumerate() {
+            let before = |state| actions[..refused].iter().fold(state, |it, done| carry_out(it, done, &wanted.name));
+            let stopped = before(Some(state.clone())).ok_or("a role")?;
+            let back = put_back(&actions, refused, &state);
+            let end = back.iter().fold(Some(stopped.clone()), |it, back| carry_out(it, back, &wanted.name));
+            let end = end.ok_or("a role")?;
+            if stopped.trust_policy != state.trust_policy {
+                assert_eq!(back, [], "{state:?}: {actions:?} up to {action}");
+            } else if matches!(action, RoleAction::SetTrustPolicy(_)) {
+                let permissions = |role: &FoundRole| (role.managed.clone(), role.inline.clone());
+                assert_eq!(permissions(&end), permissions(&state), "{actions:?}");
+            }
+            assert_eq!((end.trust_policy, end.boundary), (stopped.trust_policy, stopped.boundary));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn policy_that_is_refused_where_ten_were_attached_leaves_the_ten_of_before() -> Outcome {
+    let many = |start: usize| (start..start + 10).map(|n| format!("arn:aws:iam::aws:policy/p{n}")).collect::<Vec<_>>();
+    let of = |start: usize| wanted(&many(start).iter().map(String::as_str).collect::<Vec<_>>());
+    let (before, after) = (FoundRole { inline: BTreeMap::new(), ..found(&of(0)?) }, of(2)?);
+    let actions = plan(&after, &Seen { role: Some(before.clone()), ..Seen::default() })?;
+    let refused = actions.len() - 1;
+    let stopped =
+        actions[..refused].iter().fold(Some(before.clone()), |role, action| carry_out(role, action, &after.name));
+    let back = put_back(&actions, refused, &before);
+    let texts: Vec<String> = back.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "detach arn:aws:iam::aws:policy/p10",
+            "delete its inline policy irsad",
+            "give back arn:aws:iam::aws:policy/p1",
+            "give back arn:aws:iam::aws:policy/p0",
+        ]
+    );
+    assert_eq!(back.iter().fold(stopped, |role, action| carry_out(role, action, &after.name)), Some(before));
     Ok(())
 }
 

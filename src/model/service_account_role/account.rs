@@ -112,7 +112,7 @@ impl SeenAccount {
 /// What is to be done with one service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountStep {
-    /// Make it, with the annotation.
+    /// Make it, then give it the annotation.
     Make(AccountName),
     /// Give it the annotation.
     Annotate {
@@ -131,6 +131,8 @@ pub enum AccountStep {
         name: AccountName,
         /// Only this one.
         uid: String,
+        /// irsad has made it.
+        is_made: bool,
         /// Delete it, if nothing needs it.
         deletes: bool,
     },
@@ -310,7 +312,8 @@ pub fn left_out(
         .filter(|name| !stays(name))
         .filter_map(|name| {
             let account = seen(name).filter(|account| account.mark.as_deref() == Some(&object.name))?;
-            Some(AccountStep::Release { name: name.clone(), uid: account.uid, deletes: deletes && account.is_made })
+            let SeenAccount { uid, is_made, .. } = account;
+            Some(AccountStep::Release { name: name.clone(), uid, is_made, deletes: deletes && is_made })
         })
         .collect()
 }
@@ -330,6 +333,18 @@ pub fn annotated(
         body["metadata"]["labels"] = json!({ OWNER_LABEL: OWNER });
     }
     body
+}
+
+/// A service account that irsad is about to make, without a role yet: who sees it knows whose it is.
+pub fn made(name: &AccountName) -> Value {
+    let mut body = released(name, None);
+    body["metadata"]["labels"] = json!({ OWNER_LABEL: OWNER });
+    body
+}
+
+/// A merge patch by which one that irsad has made is no longer its own.
+pub fn disowned(uid: &str) -> Value {
+    json!({ "metadata": { "uid": uid, "labels": { OWNER_LABEL: null } } })
 }
 
 /// The same of one that it has let go of: nothing. What only irsad has said of it goes.

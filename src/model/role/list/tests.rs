@@ -1,9 +1,10 @@
 //! What is looked at when, by a clock of the test's own.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::model::{
-    region::Partition,
-    role::{MaxSession, Owner, RoleRequest, RoleTerms},
+    role::{MaxSession, Owner, RoleRequest, fixtures::terms},
     trust_policy::Subject,
 };
 
@@ -12,16 +13,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 const DELAY: Duration = Duration::from_secs(3600);
 
 fn role(name: &str) -> Result<WantedRole, Box<dyn std::error::Error>> {
-    let terms = RoleTerms {
-        partition: Partition::Commercial,
-        account: "123456789012".parse()?,
-        cluster: "prod-1".to_owned(),
-        issuers: vec!["https://oidc.example.com/a".parse()?],
-        audiences: vec!["sts.amazonaws.com".parse()?],
-        boundary: None,
-        tags: BTreeMap::new(),
-    };
-    Ok(terms.role(&RoleRequest {
+    Ok(terms()?.role(&RoleRequest {
         name: name.parse()?,
         owner: Owner::list("prod-1"),
         subjects: vec![Subject::new("shop", name)?],
@@ -96,7 +88,7 @@ impl Account {
                     }
                 }
             }
-            now = self.list.next_due().max(after(now, Duration::from_secs(1)));
+            now = self.list.next_due(now).max(after(now, Duration::from_secs(1)));
         }
     }
 }
@@ -120,7 +112,7 @@ fn two_thousand_roles_at_rest_cost_less_than_a_thousand_calls_an_hour() -> Outco
         account.looks
     );
     assert!(account.looks >= 2000 * HOURS / 12, "each at least once in twelve hours");
-    assert_eq!(account.list.report().ready, 2000);
+    assert_eq!(account.list.report("prod-1").ready, 2000);
     Ok(())
 }
 
@@ -170,7 +162,7 @@ fn role_of_others_below_our_path_is_asked_about_once() -> Outcome {
     account.roles.push(listed(&theirs));
     account.list.surveyed(Ok(&account.roles), at(0));
     assert_eq!(account.list.next(at(0)), Some(Task::Remove(theirs.name.clone())));
-    account.list.removed(&theirs.name, Ok(Removed::NotOurs), at(0));
+    account.list.removed(&theirs.name, Ok(Removed::NotOurs(Some(Owner::object("prod-1", "ServiceAccountRole", None, "x")))), at(0));
     for round in 1..10 {
         account.list.surveyed(Ok(&account.roles), at(round * 600));
         assert_eq!(account.list.next(at(round * 600)), None);
@@ -192,7 +184,7 @@ fn throttled_call_stops_all_others_ever_longer_until_one_succeeds() -> Outcome {
     }
     list.brought(&roles[1].name, Ok(&done()), at(now));
     list.brought(&roles[0].name, Err(fault(FaultKind::Throttled)), at(now));
-    assert_eq!(list.next_due(), at(now + 5));
+    assert_eq!(list.next_due(at(now)), at(now + 5));
     Ok(())
 }
 
@@ -206,8 +198,8 @@ fn fault_of_one_role_keeps_no_other_waiting_and_is_tried_again_ever_later() -> O
     list.brought(&roles[1].name, Err(fault(FaultKind::Wait)), at(0));
     assert_eq!((list.next(at(4)), list.next(at(5))), (None, Some(Task::Bring(Box::new(roles[1].clone())))));
     list.brought(&roles[1].name, Err(fault(FaultKind::Wait)), at(5));
-    assert_eq!(list.next_due(), at(15));
-    let report = list.report();
+    assert_eq!(list.next_due(at(10)), at(15));
+    let report = list.report("prod-1");
     assert_eq!((report.ready, report.waiting, report.need_a_person), (0, 1, 1));
 
     // A person who changes the role does not wait for the next try.
