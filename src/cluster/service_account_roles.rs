@@ -219,10 +219,7 @@ mod tests {
             assert_eq!(made.as_deref().ok(), expected, "{made:?}");
             assert_eq!(status == 409, matches!(made, Err(NoAnswer::Conflict { .. })));
             let seen = fake.seen().pop().ok_or("a request")?;
-            assert_eq!(
-                (seen.method.as_str(), seen.path.as_str()),
-                ("POST", "/api/v1/namespaces/shop/serviceaccounts")
-            );
+            assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/api/v1/namespaces/shop/serviceaccounts"));
             let sent: Value = serde_json::from_str(&seen.body)?;
             let labels = json!({ "app.kubernetes.io/managed-by": "irsad" });
             assert_eq!(sent["metadata"], json!({ "namespace": "shop", "name": "checkout", "labels": labels }));

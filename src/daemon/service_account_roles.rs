@@ -4,6 +4,7 @@
 //! watched: one list of them tells most drift, and each is looked at whole a few times a day.
 
 mod follow;
+mod look;
 mod work;
 
 use std::{sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use tokio::{
 
 use super::{Candidacy, Irsad, candidacy::Lead};
 use crate::{
+    cluster::ApiServer,
     config::RolesMode,
     execute::service_account_roles::Hands,
     model::{report::RolesReport, service_account_role::ServiceAccountRole},
@@ -96,6 +98,19 @@ impl Irsad {
         api.list_service_account_roles().await.map(|(all, _)| all).map_err(|error| error.reason())
     }
 
+    /// What objects are brought about with, or looked at.
+    async fn hands(&mut self, api: ApiServer) -> Result<Hands, String> {
+        let clients = self.world.aws().await?;
+        let settings = &self.world.settings;
+        Ok(Hands {
+            api,
+            iam: clients.iam,
+            terms: settings.role_terms(clients.partition, &clients.account),
+            annotation: format!("{}/role-arn", settings.pod_identity().annotation_prefix),
+            instance: self.world.node_name.clone().unwrap_or_else(|| "irsad".to_owned()),
+        })
+    }
+
     /// `None` where this process is not to look after objects.
     async fn duty(&mut self) -> Result<Option<Duty>, String> {
         let lead = self.candidacy.as_ref().map(Candidacy::lead);
@@ -105,15 +120,7 @@ impl Irsad {
         if self.world.settings.roles.mode != RolesMode::Crd || !self.is_in_use {
             return Ok(None);
         }
-        let clients = self.world.aws().await?;
-        let settings = &self.world.settings;
-        let hands = Hands {
-            api,
-            iam: clients.iam,
-            terms: settings.role_terms(clients.partition, &clients.account),
-            annotation: format!("{}/role-arn", settings.pod_identity().annotation_prefix),
-            instance: self.world.node_name.clone().unwrap_or_else(|| "irsad".to_owned()),
-        };
+        let hands = self.hands(api).await?;
         Ok(Some(Duty { hands, lead, looks: self.looks }))
     }
 }

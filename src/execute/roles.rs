@@ -1,5 +1,7 @@
 //! Brings IAM roles to what they should be, and removes those of an owner: each call looks, plans and acts on one role.
 
+use std::task::{Context, Poll};
+
 use crate::{
     aws::{AwsError, Reason, iam::Iam},
     model::{
@@ -83,12 +85,7 @@ pub async fn list(iam: &Iam, path: &str) -> Result<Vec<FoundRole>, RoleFault> {
 ///
 /// # Errors
 /// Who can cure what stands in the way; a role that still stands may have lost policies.
-pub async fn remove(
-    iam: &Iam,
-    name: &RoleName,
-    owner: &Owner,
-    may_act: MayAct<'_>,
-) -> Result<Removed, RoleFault> {
+pub async fn remove(iam: &Iam, name: &RoleName, owner: &Owner, may_act: MayAct<'_>) -> Result<Removed, RoleFault> {
     let could_not = |error: AwsError| fault(name, "could not look at it", &error);
     let Some(mut found) = iam.role(name).await.map_err(could_not)? else { return Ok(Removed::WasGone) };
     if !found.is_of(owner) {
@@ -116,12 +113,22 @@ async fn carry_out(
     may_act: MayAct<'_>,
 ) -> Result<(), (usize, Option<AwsError>)> {
     for (place, action) in actions.iter().enumerate() {
-        if !may_act() {
-            return Err((place, None));
-        }
-        iam.change_role(name, action).await.map_err(|error| (place, Some(error)))?;
+        let done = while_leading(may_act, iam.change_role(name, action)).await.ok_or((place, None))?;
+        done.map_err(|error| (place, Some(error)))?;
     }
     Ok(())
+}
+
+/// Carries a call on only as long as this node leads; `None` where it does not. The SDK tries again by itself: after a standstill of this
+/// process that would undo what the next leader has done meanwhile. What comes of a call that is dropped, nobody knows, as after a lost
+/// answer.
+async fn while_leading<F: Future>(may_act: MayAct<'_>, call: F) -> Option<F::Output> {
+    let mut call = std::pin::pin!(call);
+    let step = |context: &mut Context<'_>| match may_act() {
+        true => call.as_mut().poll(context).map(Some),
+        false => Poll::Ready(None),
+    };
+    std::future::poll_fn(step).await
 }
 
 /// Whether IAM has certainly not done it and will not do it soon. After a lost answer, what was taken may be for others already.
@@ -133,18 +140,18 @@ fn is_refused(fault: &RoleFault, error: &AwsError) -> bool {
 async fn give_back(iam: &Iam, found: &FoundRole, actions: &[RoleAction], may_act: MayAct<'_>) -> String {
     let mut lost = Vec::new();
     for action in actions {
-        if !may_act() {
-            lost.push(format!("could not {action}: another node leads"));
-            continue;
-        }
-        if let Err(error) = iam.change_role(&found.name, action).await {
-            lost.push(format!("could not {action}: {}", sentence(&error)));
+        match while_leading(may_act, iam.change_role(&found.name, action)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => lost.push(format!("could not {action}: {}", sentence(&error))),
+            None => lost.push(format!("could not {action}: another node leads")),
         }
     }
     match (actions, lost.as_slice()) {
         ([], _) => String::new(),
         (_, []) => "; the policies that were taken from it for this are back".to_owned(),
-        (_, lost) => format!("; of the policies that were taken from it for this not all are back: {}", lost.join("; ")),
+        (_, lost) => {
+            format!("; of the policies that were taken from it for this not all are back: {}", lost.join("; "))
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 //!
 //! Every step can be the last one: the next turn finds out anew what is left to do.
 
+mod preview;
 mod removal;
 
 use jiff::{SignedDuration, Timestamp};
+
+pub use preview::{Preview, preview};
 
 use super::roles::{MayAct, NOT_LEADER, bring};
 use crate::{

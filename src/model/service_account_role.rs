@@ -22,8 +22,8 @@ use super::{
 };
 
 pub use account::{
-    AccountName, AccountNameError, AccountStep, Hindrance, SeenAccount, annotated, disowned, is_nobodys, left_out, made,
-    released, steps,
+    AccountName, AccountNameError, AccountStep, Hindrance, SeenAccount, annotated, disowned, is_nobodys, left_out,
+    made, released, steps,
 };
 pub use claims::{Claim, Claims};
 pub use definition::{definition, definition_place};

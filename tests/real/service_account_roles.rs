@@ -1,6 +1,7 @@
 //! ServiceAccountRoles at a live kube-apiserver, with the roles that come of them in IAM.
 
 mod definition;
+mod leaders;
 mod life;
 mod refused;
 

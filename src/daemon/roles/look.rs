@@ -23,7 +23,8 @@ pub struct RolesPlan {
 }
 
 impl RolesPlan {
-    fn add(&mut self, fault: RoleFault) {
+    /// Says what is in the way.
+    pub(in crate::daemon) fn add(&mut self, fault: RoleFault) {
         match fault.kind {
             FaultKind::Person => self.needs_a_person.push(fault.sentence),
             FaultKind::Wait | FaultKind::Throttled => self.waiting_for.push(fault.sentence),
@@ -32,8 +33,11 @@ impl RolesPlan {
 }
 
 impl Irsad {
-    /// Looks at each role of the list. Asks IAM three times for each, and more for its policies.
+    /// Looks at each role of the list, or of an object. Asks IAM three times for each, and more for its policies.
     pub async fn look_at_roles(&mut self) -> RolesPlan {
+        if self.world.settings.roles.mode == RolesMode::Crd {
+            return self.look_at_objects().await;
+        }
         let mut found = RolesPlan::default();
         let (iam, terms) = match self.terms().await {
             None => return found,

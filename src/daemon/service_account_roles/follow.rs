@@ -133,7 +133,8 @@ async fn follow_accounts(
     attempts.ended(version, ended)
 }
 
-fn seen(found: ServiceAccount, annotation: &str) -> Option<(AccountName, SeenAccount)> {
+/// What matters of a service account; `None` where its name is none.
+pub(super) fn seen(found: ServiceAccount, annotation: &str) -> Option<(AccountName, SeenAccount)> {
     let ServiceAccount { namespace, name, uid, labels, mut annotations } = found;
     let name = AccountName::new(&namespace, &name).ok()?;
     let account = SeenAccount {

@@ -29,7 +29,8 @@ use crate::{
         probe::Probe,
         report::RolesReport,
         role::{
-            FaultKind, FoundRole, LOOK_PERIOD, Orphans, Pace, RoleFault, RoleName, SURVEY_INTERVAL, Schedule, is_drifted, path, place_in_period,
+            FaultKind, FoundRole, LOOK_PERIOD, Orphans, Pace, RoleFault, RoleName, SURVEY_INTERVAL, Schedule,
+            is_drifted, path, place_in_period,
         },
         service_account_role::{Known, ServiceAccountRole, Status, View, definition},
     },
@@ -361,7 +362,8 @@ impl Work {
         let faults = self.faults.iter().map(|(name, fault)| (name.clone(), fault));
         // An object may ask for it again since the tags were seen.
         let asked = self.asked_for();
-        let is_extra = |name: &RoleName| asked.as_ref().is_some_and(|it| !it.contains(&name.as_str().to_ascii_lowercase()));
+        let is_extra =
+            |name: &RoleName| asked.as_ref().is_some_and(|it| !it.contains(&name.as_str().to_ascii_lowercase()));
         let orphans = self.orphans.of_cluster(&self.cluster).filter(|(name, _)| is_extra(name));
         let faults = trouble.chain(survey).chain(faults);
         let report = self.led.then(|| RolesReport::new("crd", ready, pending, faults).with_orphans(orphans));

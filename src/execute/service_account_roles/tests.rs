@@ -209,7 +209,10 @@ async fn account_is_made_first_and_only_the_one_that_was_made_is_given_the_role(
     assert_eq!(turned.fault, None);
     let applied = scene.fake.seen().into_iter().find(|seen| seen.path == account_path("app")).ok_or("an account")?;
     let applied: Value = serde_json::from_str(&applied.body)?;
-    assert_eq!((&applied["metadata"]["uid"], &applied["metadata"]["annotations"][MARK]), (&json!("u7"), &json!("checkout")));
+    assert_eq!(
+        (&applied["metadata"]["uid"], &applied["metadata"]["annotations"][MARK]),
+        (&json!("u7"), &json!("checkout"))
+    );
     Ok(())
 }
 

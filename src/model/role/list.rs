@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Brought, FaultKind, FoundRole, Orphans, Pace, Removed, RoleFault, RoleName, Schedule, WantedRole, is_drifted, place_in_period,
+    Brought, FaultKind, FoundRole, Orphans, Pace, Removed, RoleFault, RoleName, Schedule, WantedRole, is_drifted,
+    place_in_period,
 };
 use crate::model::report::RolesReport;
 

@@ -138,6 +138,20 @@ pub enum AccountStep {
     },
 }
 
+/// As `irsad plan` says it.
+impl fmt::Display for AccountStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Make(name) => write!(f, "make service account {name} with it"),
+            Self::Annotate { name, .. } => write!(f, "give it to service account {name}"),
+            Self::Release { name, deletes: false, .. } => write!(f, "take it from service account {name}"),
+            Self::Release { name, deletes: true, .. } => {
+                write!(f, "take it from service account {name}, which goes too where nothing else needs it")
+            }
+        }
+    }
+}
+
 /// Why a service account that an object names does not get its role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hindrance {

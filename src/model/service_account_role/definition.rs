@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::{GROUP, KIND, PLURAL, VERSION};
-use crate::model::cluster_object::{ClusterObject, Kind, ObjectPlace};
+use crate::model::{
+    cluster_object::{ClusterObject, Kind, ObjectPlace},
+    role::MOST_MANAGED_POLICIES,
+};
 
 /// Most service accounts of one object: a trust policy has no room for more.
 const MOST_ACCOUNTS: u32 = 64;
-/// Most managed policies that IAM attaches to one role with a raised quota (IAM and AWS STS quotas).
-const MOST_POLICIES: u32 = 25;
 const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 const ROLE_NAME: &str = "^[A-Za-z0-9+=,.@_-]+$";
@@ -89,7 +90,7 @@ fn spec() -> Value {
             "policies": {
                 "type": "array",
                 "description": "Managed policies: ARNs, or names of policies that AWS manages (AmazonS3ReadOnlyAccess).",
-                "maxItems": MOST_POLICIES,
+                "maxItems": MOST_MANAGED_POLICIES,
                 "x-kubernetes-list-type": "set",
                 "items": { "type": "string", "minLength": 1, "maxLength": 640, "pattern": POLICY },
             },

@@ -16,7 +16,11 @@ use crate::{
 
 const BUCKET: &str = "irsad-watched";
 /// Metrics that only trouble, or work at this moment, shows.
-const NOT_ALWAYS: [&str; 2] = ["irsad_action_failures_total", "irsad_rollout_since_timestamp_seconds"];
+const NOT_ALWAYS: [&str; 3] = [
+    "irsad_action_failures_total",
+    "irsad_rollout_since_timestamp_seconds",
+    "irsad_rotation_wanted_since_timestamp_seconds",
+];
 
 /// Every expression below `value`, as Grafana asks it for the job of this test.
 fn expressions(value: &Value) -> Vec<String> {
@@ -51,7 +55,11 @@ fn metrics(expression: &str) -> BTreeSet<&str> {
 async fn prometheus_scrapes_irsad_and_answers_every_question_of_alerts_and_dashboard() -> Result {
     let Some(programs) = programs() else { return Ok(()) };
     let [port, ..] = free_ports()?;
-    let Some((scene, daemon)) = scene(BUCKET, &format!("metrics: {{ port: {port} }}\n")).await? else { return Ok(()) };
+    let Some((scene, daemon)) =
+        scene(BUCKET, &format!("metrics: {{ port: {port} }}\nroles: {{ mode: list, list: [] }}\n")).await?
+    else {
+        return Ok(());
+    };
     scene.node.kubectl(&["apply", "--filename", echoer::FILE]).await?;
     apply(&scene, &pod(&scene, "s3-echoer-1").await?).await?;
     let prometheus = Prometheus::start(&programs, port)?;
@@ -81,6 +89,7 @@ async fn prometheus_scrapes_irsad_and_answers_every_question_of_alerts_and_dashb
         "irsad_webhook_certificate_expiry_timestamp_seconds - time() > 20 * 86400",
         "time() - irsad_published_timestamp_seconds < 120",
         "irsad_heals_total{what=\"object\"} == 0",
+        "irsad_roles{state=\"refused\"} == 0",
     ] {
         assert_eq!(prometheus.query(holds)?.len(), 1, "{holds}: {:#?}", prometheus.query("{job=\"irsad\"}")?);
     }

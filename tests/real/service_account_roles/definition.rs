@@ -29,7 +29,7 @@ fn wrong() -> Vec<(Value, &'static str)> {
         (json!({ "serviceAccounts": [account("shop", "A")] }), "spec.serviceAccounts[0].name"),
         (json!({ "serviceAccounts": [{ "namespace": "shop" }] }), "spec.serviceAccounts[0].name: Required value"),
         (json!({ "policies": ["P", "P"] }), "Duplicate value"),
-        (json!({ "policies": policies }), "must have at most 25 items"),
+        (json!({ "policies": policies }), "must have at most 10 items"),
         (json!({ "policies": ["arn:aws:iam::12:policy/x"] }), "spec.policies[0] in body should match"),
         (json!({ "maxSessionSeconds": 60 }), "should be greater than or equal to 3600"),
         (json!({ "maxSessionSeconds": 50_000 }), "should be less than or equal to 43200"),

@@ -13,6 +13,7 @@ async fn role_and_accounts_are_made_changed_mended_and_removed_with_the_object()
     let daemon = scene.daemon().await?;
 
     let inline: serde_json::Value = serde_json::from_str(INLINE)?;
+    assert!(!scene.machine.run(&["plan"])?.stdout.contains("ServiceAccountRole"));
     let first = json!({ "policies": [one], "inlinePolicy": inline, "deletionPolicy": "DeleteWithServiceAccounts" });
     scene.apply(&scene.object("app", &["shop/made", "ops/theirs", "ops/made"], &first)).await?;
     let message = scene.until_reason("app", "AsWanted").await?;
@@ -123,7 +124,7 @@ async fn daemon_looks(scene: &Scene) -> Result {
 async fn object_that_is_deleted_while_no_irsad_runs_is_cleaned_up_by_the_next_one() -> Result {
     let Some(scene) = Scene::start("away").await? else { return Ok(()) };
     let mut daemon = scene.daemon().await?;
-    for (name, policy) in [("delete", "Delete"), ("keep", "Keep")] {
+    for (name, policy) in [("delete", "Delete"), ("keep", "Keep"), ("lost", "Delete")] {
         let account = format!("shop/{name}");
         scene.apply(&scene.object(name, &[&account], &json!({ "deletionPolicy": policy }))).await?;
         scene.until_reason(name, "AsWanted").await?;
@@ -134,10 +135,29 @@ async fn object_that_is_deleted_while_no_irsad_runs_is_cleaned_up_by_the_next_on
         scene.node.kubectl(&["delete", "sarole", name, "--wait=false"]).await?;
         assert!(scene.get(&["sarole", name]).await?.is_some(), "it waits for its role to be removed");
     }
+    // Somebody does not wait for it.
+    scene.node.kubectl(&["delete", "sarole", "lost", "--wait=false"]).await?;
+    let none = r#"{"metadata":{"finalizers":[]}}"#;
+    scene.node.kubectl(&["patch", "sarole", "lost", "--type", "merge", "-p", none]).await?;
+    let planned = scene.machine.run(&["plan"])?.stdout;
+    let goes = "- ServiceAccountRole delete: take it from service account shop/delete, remove role away-delete, where it is this object's, let the object go";
+    assert!(planned.contains(goes), "{planned}");
     let _daemon = scene.daemon().await?;
     for name in ["delete", "keep"] {
         scene.until_gone(name).await?;
     }
+    scene
+        .until("the role that nothing asks for to be named", async || {
+            let status: serde_json::Value =
+                serde_json::from_str(&scene.machine.run(&["status", "-o", "json"])?.stdout)?;
+            let orphans = status["report"]["roles"]["orphans"].as_array().cloned().unwrap_or_default();
+            Ok(orphans.contains(&json!({ "role": scene.role("lost"), "owner": "ServiceAccountRole/lost" })))
+        })
+        .await?;
+    assert!(scene.machine.run(&["status"])?.stdout.contains("nothing asks for it any more; it stays as it is"));
+    assert!(scene.has_role("lost").await, "it is never removed by itself");
+    let released = scene.get(&["serviceaccount", "delete", "--namespace", "shop"]).await?.ok_or("it stays")?;
+    assert_eq!(released["metadata"]["labels"], serde_json::Value::Null, "it is nobody's from now on");
     assert_eq!((scene.has_role("delete").await, scene.has_role("keep").await), (false, true));
     assert_eq!(scene.given("shop/delete").await?, None);
     assert_eq!(scene.given("shop/keep").await?, Some(scene.arn("keep")));

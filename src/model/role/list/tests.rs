@@ -162,7 +162,11 @@ fn role_of_others_below_our_path_is_asked_about_once() -> Outcome {
     account.roles.push(listed(&theirs));
     account.list.surveyed(Ok(&account.roles), at(0));
     assert_eq!(account.list.next(at(0)), Some(Task::Remove(theirs.name.clone())));
-    account.list.removed(&theirs.name, Ok(Removed::NotOurs(Some(Owner::object("prod-1", "ServiceAccountRole", None, "x")))), at(0));
+    let owner = Owner::object("prod-1", "ServiceAccountRole", None, "x");
+    account.list.removed(&theirs.name, Ok(Removed::NotOurs(Some(owner))), at(0));
+    let orphans: Vec<_> = account.list.report("prod-1").orphans.into_iter().map(|it| (it.role, it.owner)).collect();
+    assert_eq!(orphans, [("theirs".to_owned(), "ServiceAccountRole/x".to_owned())]);
+    assert_eq!(account.list.report("prod-2").orphaned, 0, "it is another cluster's");
     for round in 1..10 {
         account.list.surveyed(Ok(&account.roles), at(round * 600));
         assert_eq!(account.list.next(at(round * 600)), None);
