@@ -3,6 +3,7 @@
 //! Objects and service accounts are watched, so that a change is acted on at once and nothing is asked for in between. Roles are not
 //! watched: one list of them tells most drift, and each is looked at whole a few times a day.
 
+mod define;
 mod follow;
 mod look;
 mod work;

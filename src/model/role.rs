@@ -45,7 +45,8 @@ use super::{
 
 /// Name of the one inline policy that irsad writes into a role.
 pub const INLINE_POLICY_NAME: &str = "irsad";
-/// Most managed policies of a role without a raised quota (IAM and AWS STS quotas).
+/// Most managed policies of a role: the quota of every account. One that was raised, to 25 at most, is not made use of (IAM and AWS STS
+/// quotas): another account would refuse half of the same configuration.
 pub const MOST_MANAGED_POLICIES: usize = 10;
 /// Most tags of a role (IAM and AWS STS quotas).
 pub const MOST_TAGS: usize = 50;

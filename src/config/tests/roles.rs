@@ -96,7 +96,7 @@ fn what_iam_would_refuse_is_a_mistake_of_the_file() {
         ),
         (
             format!("    - {{ serviceAccount: a, namespace: b, policies: [{eleven}] }}\n"),
-            "irsad.yaml: line 8: roles.list[0]: 11 managed policies are more than the 10 that IAM attaches to a role; join them, or write an inline policy",
+            "irsad.yaml: line 8: roles.list[0]: 11 managed policies are more than the 10 that IAM attaches to a role unless the quota is raised, which irsad makes no use of; join them, or write an inline policy",
         ),
         (
             "    - { serviceAccount: a, namespace: b, policies: [\"arn:aws-cn:iam::aws:policy/A\"] }\n".to_owned(),

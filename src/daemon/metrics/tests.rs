@@ -95,6 +95,9 @@ fn complete() -> std::result::Result<Arc<Board>, Box<dyn std::error::Error>> {
     let mut status: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/formats/status-v1.json"))?;
     status["webhook"] = serde_json::json!({ "mode": "builtIn", "registered": true, "summary": "a sentence" });
+    status["roles"] = serde_json::json!({
+        "mode": "list", "ready": 1, "pending": 0, "waiting": 0, "needAPerson": 0, "summary": "a sentence", "faults": [],
+    });
     let shown = of_pass(&serde_json::from_value(status)?, Some(DRIFTED));
     *board.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     let mut tally = board.tally();

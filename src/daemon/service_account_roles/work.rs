@@ -16,23 +16,22 @@ use tokio::{
 use super::{
     super::roles::{REPORT_INTERVAL, TICK, tell},
     Duty,
+    define::define,
     follow::Watched,
 };
 use crate::{
     aws,
-    cluster::ApiServer,
     execute::{
         roles::list,
         service_account_roles::{Fresh, Turned, turn},
     },
     model::{
-        probe::Probe,
         report::RolesReport,
         role::{
             FaultKind, FoundRole, LOOK_PERIOD, Orphans, Pace, RoleFault, RoleName, SURVEY_INTERVAL, Schedule,
             is_drifted, path, place_in_period,
         },
-        service_account_role::{Known, ServiceAccountRole, Status, View, definition},
+        service_account_role::{Known, ServiceAccountRole, Status, View},
     },
 };
 
@@ -375,30 +374,6 @@ impl Work {
         let due = self.schedule.next_due().map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default());
         due.unwrap_or(TICK).max(self.pace.left(now)).clamp(Duration::from_millis(50), TICK)
     }
-}
-
-/// Applies the definition of the objects where it is not as it should be.
-async fn define(api: &ApiServer) -> Result<(), RoleFault> {
-    let fault = |kind, reason, sentence| RoleFault { kind, reason, sentence };
-    let wanted = definition();
-    let found = api.object(wanted.place()).await;
-    let replaces = match &found {
-        Probe::Unknown(why) => return Err(fault(FaultKind::Wait, "NotReachable", why.clone())),
-        Probe::Present(stored) if !stored.is_ours() => {
-            let sentence = format!(
-                "{} was made by somebody else (left as it is), so that no role is made from objects; remove it, or set roles.mode to none",
-                wanted.place()
-            );
-            return Err(fault(FaultKind::Person, "DefinitionNotOurs", sentence));
-        }
-        Probe::Present(stored) if stored.has(&wanted) => return Ok(()),
-        Probe::Present(stored) => Some(stored.uid()),
-        Probe::Absent => None,
-    };
-    let applied = api.apply_object(&wanted, replaces).await;
-    applied.map_err(|error| fault(FaultKind::Wait, "NotReachable", error.reason()))?;
-    tracing::info!("applied {}", wanted.place());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub enum Refusal {
     },
     /// More than the quota.
     #[error(
-        "{number} managed policies are more than the {MOST_MANAGED_POLICIES} that IAM attaches to a role (nothing changed); join them, or write an inline policy"
+        "{number} managed policies are more than the {MOST_MANAGED_POLICIES} that IAM attaches to a role unless the quota is raised, which irsad makes no use of (nothing changed); join them, or write an inline policy"
     )]
     TooManyPolicies {
         /// So many.
