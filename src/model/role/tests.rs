@@ -158,7 +158,7 @@ fn what_was_taken_for_a_change_that_is_refused_is_given_back_unless_others_are_t
             let before = |state| actions[..refused].iter().fold(state, |it, done| carry_out(it, done, &wanted.name));
             let stopped = before(Some(state.clone())).ok_or("a role")?;
             let back = put_back(&actions, refused, &state);
-            let end = back.iter().fold(Some(stopped.clone()), |it, back| carry_out(it, back, &wanted.name));
+            let end = back.iter().try_fold(stopped.clone(), |it, back| carry_out(Some(it), back, &wanted.name));
             let end = end.ok_or("a role")?;
             if stopped.trust_policy != state.trust_policy {
                 assert_eq!(back, [], "{state:?}: {actions:?} up to {action}");
@@ -180,7 +180,7 @@ fn policy_that_is_refused_where_ten_were_attached_leaves_the_ten_of_before() -> 
     let actions = plan(&after, &Seen { role: Some(before.clone()), ..Seen::default() })?;
     let refused = actions.len() - 1;
     let stopped =
-        actions[..refused].iter().fold(Some(before.clone()), |role, action| carry_out(role, action, &after.name));
+        actions[..refused].iter().try_fold(before.clone(), |role, action| carry_out(Some(role), action, &after.name));
     let back = put_back(&actions, refused, &before);
     let texts: Vec<String> = back.iter().map(ToString::to_string).collect();
     assert_eq!(
