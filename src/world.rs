@@ -147,6 +147,18 @@ pub struct AwsClients {
     pub kms: Option<Kms>,
 }
 
+/// The services that stand in for AWS, as the configuration names them.
+pub fn endpoints(configured: &crate::config::Endpoints) -> Endpoints {
+    let text = |url: &Option<EndpointUrl>| url.as_ref().map(ToString::to_string).unwrap_or_default();
+    Endpoints {
+        all: text(&configured.all),
+        s3: text(&configured.s3),
+        iam: text(&configured.iam),
+        kms: text(&configured.kms),
+        sts: text(&configured.sts),
+    }
+}
+
 impl World {
     /// Access for `settings`. Nothing is asked yet.
     pub fn new(root: Root, settings: Settings, public: Arc<PublicClient>) -> Self {
@@ -253,7 +265,7 @@ impl World {
     async fn identify(&self) -> Result<(AwsConfig, Identity), String> {
         let region = self.settings.aws.region.as_ref();
         let region = region.ok_or_else(|| "no AWS region is known; set aws.region".to_owned())?;
-        let config = aws::connect(region, self.endpoints()).await.counting(&self.aws_calls);
+        let config = aws::connect(region, endpoints(&self.settings.aws.endpoints)).await.counting(&self.aws_calls);
         let identity = aws::identity(&config).await.map_err(|error| sentence(&error))?;
         Ok((config, identity))
     }
@@ -261,18 +273,6 @@ impl World {
     /// A new look begins: what failed in the last one is asked again.
     pub fn look_again(&mut self) {
         self.aws_failure = None;
-    }
-
-    fn endpoints(&self) -> Endpoints {
-        let configured = &self.settings.aws.endpoints;
-        let text = |url: &Option<EndpointUrl>| url.as_ref().map(ToString::to_string).unwrap_or_default();
-        Endpoints {
-            all: text(&configured.all),
-            s3: text(&configured.s3),
-            iam: text(&configured.iam),
-            kms: text(&configured.kms),
-            sts: text(&configured.sts),
-        }
     }
 
     fn clients(&self, config: &AwsConfig, account: &AccountId, partition: Partition) -> AwsClients {

@@ -10,12 +10,27 @@ use super::{
 use crate::model::{
     plan::{BucketContent, KeyringBucketFacts},
     probe::Probe,
+    region::Region,
 };
 
 /// So many keys tell that a bucket is not empty.
 const SOME_KEYS: i32 = 10;
 
 impl S3Store {
+    /// The region that S3 names for the bucket; the one that calls go to where it names none. Works for a bucket of any region of the
+    /// partition (Amazon S3 API reference, `HeadBucket`).
+    pub async fn home(&self) -> Region {
+        let request = self.client().head_bucket().bucket(self.bucket().as_str());
+        let named = match request.expected_bucket_owner(self.owner().as_str()).send().await {
+            Ok(answer) => answer.bucket_region().map(str::to_owned),
+            Err(error) => {
+                let header = error.raw_response().and_then(|answer| answer.headers().get("x-amz-bucket-region"));
+                header.map(str::to_owned)
+            }
+        };
+        named.and_then(|named| named.parse().ok()).unwrap_or_else(|| self.region().clone())
+    }
+
     /// Looks at the bucket as one that may go. It is ours where it carries the tag `owner`.
     pub async fn observe_content(&self, owner: &(String, String)) -> Probe<BucketContent> {
         let is_ours = match self.has_tag(owner).await {

@@ -58,6 +58,39 @@ pub struct Endpoints {
     pub sts: String,
 }
 
+impl Endpoints {
+    /// Those that the environment names: `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>` (AWS SDKs and Tools Reference Guide,
+    /// "Service-specific endpoints").
+    pub fn from_environment() -> Self {
+        let is_ignored = variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").eq_ignore_ascii_case("true");
+        let url = |name: &str| if is_ignored { String::new() } else { variable(name) };
+        Self {
+            all: url("AWS_ENDPOINT_URL"),
+            s3: url("AWS_ENDPOINT_URL_S3"),
+            iam: url("AWS_ENDPOINT_URL_IAM"),
+            kms: url("AWS_ENDPOINT_URL_KMS"),
+            sts: url("AWS_ENDPOINT_URL_STS"),
+        }
+    }
+
+    /// What each service is asked at that is not AWS itself, by its key in `aws.endpointUrl`.
+    pub fn by_service(&self) -> Vec<(String, String)> {
+        let services = [("s3", &self.s3), ("iam", &self.iam), ("kms", &self.kms), ("sts", &self.sts)];
+        let asked = services.map(|(service, own)| (service, if own.is_empty() { &self.all } else { own }));
+        let asked = asked.iter().filter(|(_, url)| !url.is_empty());
+        asked.map(|(service, url)| ((*service).to_owned(), (*url).clone())).collect()
+    }
+}
+
+/// The region that the environment names, as for other programs that use AWS; the daemon goes by `aws.region` alone.
+pub fn region_from_environment() -> Option<Region> {
+    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| variable(name).parse().ok())
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
 // A stop waits for the action at hand, and systemd does not wait for ever.
 const _: () = assert!(OPERATION_TIMEOUT.as_secs() < 30 && ATTEMPT_TIMEOUT.as_secs() < OPERATION_TIMEOUT.as_secs());
 
@@ -173,6 +206,22 @@ mod tests {
     fn aws(endpoints: Endpoints) -> AwsConfig {
         let region: Region = "eu-west-1".parse().expect("a region");
         AwsConfig { sdk: SdkConfig::builder().build(), endpoints, region, calls: Calls::default() }
+    }
+
+    #[test]
+    fn services_that_stand_in_for_aws_are_named_each() {
+        let url = |service: &str, url: &str| (service.to_owned(), url.to_owned());
+        let (all, s3) = ("http://a".to_owned(), "http://b".to_owned());
+        for (endpoints, named) in [
+            (Endpoints::default(), vec![]),
+            (Endpoints { s3: s3.clone(), ..Endpoints::default() }, vec![url("s3", "http://b")]),
+            (
+                Endpoints { all, s3, ..Endpoints::default() },
+                vec![url("s3", "http://b"), url("iam", "http://a"), url("kms", "http://a"), url("sts", "http://a")],
+            ),
+        ] {
+            assert_eq!(endpoints.by_service(), named);
+        }
     }
 
     #[test]

@@ -9,15 +9,17 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
-    config::ClusterName,
+    aws::{Endpoints, region_from_environment},
+    config::{ClusterName, Inputs},
     execute::migrate,
     host::{Root, files::LARGEST_FILE_BYTES},
     model::{
         location::Location,
-        migrate::{Content, Migration, NewFile, Source, Wish},
+        migrate::{Content, KopsStore, Migration, NewFile, Source, Wish},
         region::Region,
     },
     observe::{Prepared, Request, prepare_migration},
+    world::endpoints,
 };
 
 use super::{Global, Output, output, settings};
@@ -44,10 +46,10 @@ enum From {
 
 #[derive(Debug, Args)]
 struct Kops {
-    /// Before kubeadm makes a new control plane: a folder with a copy of s3://STATE_STORE/CLUSTER (cluster-completed.spec and
-    /// pki/private/service-account/keyset.yaml); its keys are put into this node's files
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
+    /// Before kubeadm makes a new control plane: the cluster's folder in kops' state store (s3://STATE_STORE/CLUSTER), or a copy of it
+    /// (cluster-completed.spec and pki/private/service-account/keyset.yaml); its keys are put into this node's files
+    #[arg(long, value_name = "STORE")]
+    state: Option<KopsStore>,
     #[command(flatten)]
     options: Options,
 }
@@ -60,7 +62,7 @@ struct Options {
     /// Where the documents lie (s3://BUCKET[/PREFIX]) [default: where the issuer URL leads]
     #[arg(long, value_name = "STORE")]
     store: Option<Location>,
-    /// Region of the bucket [default: the issuer URL's, else the instance's]
+    /// Region of the bucket [default: the issuer URL's, else aws.region of the drop-ins, AWS_REGION or the instance's]
     #[arg(long, value_name = "REGION")]
     region: Option<Region>,
     /// A published key that no API server of this cluster verifies, and that nobody else needs; repeat it for more
@@ -101,13 +103,15 @@ impl Migrate {
         let (source, options, state) = self.asked();
         let root = settings::root(global)?;
         let drop_ins = drop_ins(&root, &settings::drop_ins(global))?;
+        let aws = stated_aws(&root, &global.config, &drop_ins)?;
         let request = Request {
             root: &root,
             distribution: settings::distribution(&root),
             configuration: &global.config,
             drop_ins: &drop_ins,
             state,
-            wish: options.wish(source),
+            wish: options.wish(source, &aws),
+            endpoints: aws.endpoints,
         };
         let prepared = prepare_migration(request).await?;
         match global.output {
@@ -121,27 +125,46 @@ impl Migrate {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn asked(&self) -> (Source, &Options, Option<&Path>) {
+    fn asked(&self) -> (Source, &Options, Option<&KopsStore>) {
         match &self.source {
             From::AwsGuide(options) => (Source::AwsGuide, options, None),
             From::EksAnywhere(options) => (Source::EksAnywhere, options, None),
             From::IrsaManager(options) => (Source::IrsaManager, options, None),
-            From::Kops(kops) => (Source::Kops, &kops.options, kops.state.as_deref()),
+            From::Kops(kops) => (Source::Kops, &kops.options, kops.state.as_ref()),
         }
     }
 }
 
 impl Options {
-    fn wish(&self, source: Source) -> Wish {
+    fn wish(&self, source: Source, aws: &StatedAws) -> Wish {
         Wish {
             source,
             cluster: self.cluster.to_string(),
             store: self.store.clone(),
-            region: self.region.clone(),
+            region: self.region.clone().or_else(|| aws.region.clone()),
             let_go: self.let_go.clone(),
             replace: self.replace,
+            endpoints: aws.endpoints.by_service(),
         }
     }
+}
+
+/// Where AWS is, by the configuration that is there, else by the environment.
+struct StatedAws {
+    region: Option<Region>,
+    endpoints: Endpoints,
+}
+
+fn stated_aws(root: &Root, configuration: &Path, drop_ins: &[(PathBuf, String)]) -> anyhow::Result<StatedAws> {
+    let there = root.read_through_links(configuration, LARGEST_FILE_BYTES)?.map(|found| found.bytes);
+    let there = there.map(|bytes| (configuration.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
+    let texts: Vec<(PathBuf, String)> = there.into_iter().chain(drop_ins.iter().cloned()).collect();
+    let stated = Inputs::aws(&texts);
+    let endpoints = match endpoints(&stated.endpoints) {
+        none if none == Endpoints::default() => Endpoints::from_environment(),
+        some => some,
+    };
+    Ok(StatedAws { region: stated.region.or_else(region_from_environment), endpoints })
 }
 
 async fn carry_out(root: &Root, prepared: &Prepared, yes: bool) -> anyhow::Result<()> {

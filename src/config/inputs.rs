@@ -5,7 +5,7 @@ use std::{cell::Cell, path::Path};
 use crate::model::{issuer::IssuerUrl, location::Location, region::Region};
 
 use super::{
-    ClusterName, Distribution, Mistakes, RolesMode, Settings, keyring,
+    AwsSettings, ClusterName, Distribution, Mistakes, RolesMode, Settings, keyring,
     options::{self, Surroundings},
     roles,
     section::{Log, Section},
@@ -34,6 +34,13 @@ impl Inputs {
             return Err(Mistakes::new(read.mistakes));
         }
         Ok(Self { tree, needs_region: read.needs_region, distribution: read.distribution })
+    }
+
+    /// What files that need not be complete say of AWS; nothing where they cannot be read.
+    pub fn aws(texts: &[(impl AsRef<Path>, impl AsRef<[u8]>)]) -> AwsSettings {
+        let Ok(tree) = Tree::merged(texts) else { return AwsSettings::default() };
+        let log = Log::default();
+        options::aws(Section::root(&tree, &log).section("aws"), None, true, &Cell::new(false))
     }
 
     /// Whether [`Inputs::settle`] must be given the region of the instance: AWS is needed and `aws.region` is left out.

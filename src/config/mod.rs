@@ -103,7 +103,7 @@ pub struct KeyringSettings {
 }
 
 /// `aws`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AwsSettings {
     /// `aws.region` (the instance metadata's): region of buckets, KMS and STS. `None` where nothing of this configuration is in AWS.
     pub region: Option<Region>,

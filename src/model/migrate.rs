@@ -9,6 +9,7 @@ mod configuration;
 mod documents;
 mod irsa_manager;
 mod kops;
+mod kops_roles;
 mod place;
 mod takeover;
 mod target;
@@ -26,7 +27,7 @@ use super::{
 pub use cloud::{FoundCloud, FoundProvider};
 pub use documents::{FoundApiServer, FoundDocuments, Shown};
 pub use irsa_manager::IrsaManager;
-pub use kops::{KopsState, STATE_FILES};
+pub use kops::{KopsState, KopsStore, KopsStoreError, STATE_FILES};
 pub use place::{Place, place};
 pub use takeover::{Found, Own, ROLES_FILE, take_over};
 pub use target::{FoundFiles, Target, Wish, target};

@@ -1,6 +1,8 @@
 //! What an issuer that others have set up looks like from this control-plane node: its flags and files, every API server, the published
 //! documents, the bucket and the provider.
 
+mod kops;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -8,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::shared::address;
 use crate::{
-    aws::{self, Endpoints, iam::Iam, s3::S3Store},
+    aws::{self, Endpoints, Identity, iam::Iam, s3::S3Store},
     cluster::{ApiServer as Client, Depth},
     config::{Distribution, Inputs, OWNER_TAG},
     host::{Root, files::LARGEST_FILE_BYTES},
@@ -20,7 +22,7 @@ use crate::{
         manifest::{LONGEST_MANIFEST_BYTES, Manifest},
         migrate::{
             Content, Found, FoundApiServer, FoundCloud, FoundDocuments, FoundFiles, FoundProvider, IrsaManager,
-            KopsState, Migration, Own, ROLES_FILE, STATE_FILES, Shown, Source, Target, Wish, place, take_over, target,
+            KopsState, KopsStore, Migration, Own, ROLES_FILE, Shown, Source, Target, Wish, place, take_over, target,
         },
         plan::BucketFacts,
         probe::{Probe, sentence},
@@ -44,8 +46,10 @@ pub struct Request<'a> {
     pub configuration: &'a Path,
     /// Drop-ins beside it that are there already, path and text.
     pub drop_ins: &'a [(PathBuf, String)],
-    /// Folder with a copy of kops' state of the cluster, for a control plane that is still to be made.
-    pub state: Option<&'a Path>,
+    /// kops' state of the cluster, for a control plane that is still to be made.
+    pub state: Option<&'a KopsStore>,
+    /// Where AWS is asked.
+    pub endpoints: Endpoints,
     /// What the person wants.
     pub wish: Wish,
 }
@@ -106,7 +110,7 @@ pub async fn prepare_migration(mut request: Request<'_>) -> anyhow::Result<Prepa
     let Location::S3 { bucket, .. } = &target.store else {
         return Ok(Prepared::refused(vec![format!("{} is no bucket (nothing changed)", target.store)]));
     };
-    let config = aws::connect(&target.region, Endpoints::default()).await;
+    let config = aws::connect(&target.region, request.endpoints.clone()).await;
     let identity = match aws::identity(&config).await {
         Ok(identity) => identity,
         Err(error) => return Ok(Prepared::refused(vec![format!("{} (nothing changed)", sentence(&error))])),
@@ -114,7 +118,7 @@ pub async fn prepare_migration(mut request: Request<'_>) -> anyhow::Result<Prepa
     let (bucket, iam) = (S3Store::new(&config, bucket, &identity.account), Iam::new(&config));
     let provider_arn = oidc_provider_arn(identity.partition, &identity.account, &target.issuer);
     let documents = look_at_documents(&public, &bucket, &target, discovery).await;
-    let cloud = look_at_cloud(&bucket, &iam, provider_arn, &request.wish.cluster).await;
+    let cloud = look_at_cloud(&bucket, &iam, &identity, provider_arn, &request.wish.cluster).await;
     let (there, roles) = (
         read_text(request.root, request.configuration)?,
         read_text(request.root, &request.configuration.with_file_name(ROLES_FILE))?,
@@ -138,8 +142,8 @@ fn issuer(files: &FoundFiles) -> Option<IssuerUrl> {
 
 /// The control plane that runs here; where a copy of kops' state is given, the one that is going to. The inner error is a refusal.
 async fn look_at_control_plane(request: &Request<'_>) -> anyhow::Result<Result<Seen, String>> {
-    if let Some(folder) = request.state {
-        return look_at_kops(request, folder);
+    if let Some(store) = request.state {
+        return kops::look(request, store).await;
     }
     let manifest = read_manifest(request.root, Path::new(request.distribution.manifest()))?;
     let files = look_at_files(request, &manifest)?;
@@ -162,36 +166,6 @@ async fn look_at_control_plane(request: &Request<'_>) -> anyhow::Result<Result<S
         Source::AwsGuide | Source::EksAnywhere | Source::Kops => None,
     };
     Ok(Ok(Seen { files, api_servers, irsa_manager, kops: None }))
-}
-
-/// A control plane that takes kops' keys with it. A running one has keys already.
-fn look_at_kops(request: &Request<'_>, folder: &Path) -> anyhow::Result<Result<Seen, String>> {
-    let manifest = Path::new(request.distribution.manifest());
-    if request.root.read(manifest, LONGEST_MANIFEST_BYTES as u64)?.is_some() {
-        return Ok(Err(format!(
-            "{} is there (nothing changed): --state is for the first node of a new control plane, before kubeadm; on a node of kops leave it \
-             out",
-            manifest.display()
-        )));
-    }
-    let [specification, keyset] = STATE_FILES.map(|name| {
-        let path = folder.join(name);
-        let found = Root::host().read_through_links(&path, LARGEST_FILE_BYTES)?;
-        found.map(|found| found.bytes).with_context(|| {
-            format!(
-                "{} does not exist (nothing changed); copy it there from the state store: aws s3 cp",
-                path.display()
-            )
-        })
-    });
-    let state = match KopsState::read(&specification?, &keyset?) {
-        Ok(state) => state,
-        Err(why) => return Ok(Err(why)),
-    };
-    let usual = usual(request.distribution);
-    let keys = usual.each_ref().map(|file| keys_of(request.root, file));
-    let (files, api_servers) = (state.files(usual), state.api_servers());
-    Ok(Ok(Seen { files, api_servers, irsa_manager: None, kops: Some((state, keys)) }))
 }
 
 fn usual(distribution: Distribution) -> [String; 2] {
@@ -300,11 +274,18 @@ async fn look_at_documents(
     }
 }
 
-async fn look_at_cloud(bucket: &S3Store, iam: &Iam, provider_arn: String, cluster: &str) -> FoundCloud {
+async fn look_at_cloud(
+    bucket: &S3Store,
+    iam: &Iam,
+    identity: &Identity,
+    provider_arn: String,
+    cluster: &str,
+) -> FoundCloud {
     let (found, provider) = tokio::join!(bucket.observe(), iam.observe(&provider_arn));
     FoundCloud {
         bucket: found.map(|found| BucketFacts { public_access_block: found.public_access_block, policy: found.policy }),
         provider: provider.map(|found| FoundProvider { audiences: found.audiences, tags: found.tags }),
+        account: identity.account.clone(),
         provider_arn,
         owner: (OWNER_TAG.to_owned(), cluster.to_owned()),
         policy_sid: statement_id(cluster),

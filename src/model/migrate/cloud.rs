@@ -8,6 +8,7 @@ use crate::model::{
     location::Location,
     plan::{BucketFacts, PublicAccessBlock},
     probe::Probe,
+    region::AccountId,
     trust_policy,
 };
 
@@ -16,6 +17,8 @@ use super::{Migration, Step, Target};
 /// What the account has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundCloud {
+    /// The account of bucket and provider.
+    pub account: AccountId,
     /// The bucket.
     pub bucket: Probe<BucketFacts>,
     /// The IAM OIDC provider of the issuer.

@@ -8,6 +8,9 @@ use crate::model::{
     region::Region,
 };
 
+/// Services that `aws.endpointUrl` knows.
+const SERVICES: usize = 4;
+
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Configuration<'a> {
@@ -28,8 +31,10 @@ pub(super) struct Configuration<'a> {
     pub verifying_keys: Option<&'a str>,
     /// Value of `--api-audiences`; empty: it is left alone.
     pub api_audiences: &'a [Audience],
-    /// Roles are made from objects.
-    pub has_role_objects: bool,
+    /// Services that stand in for AWS, by their keys in `aws.endpointUrl`; none: AWS itself.
+    pub endpoints: &'a [(String, String)],
+    /// What stands under `roles`; a value that begins with a new line is a block of its own.
+    pub roles: &'a [(&'static str, String)],
 }
 
 impl Configuration<'_> {
@@ -46,13 +51,12 @@ impl Configuration<'_> {
             issuer.push(("access", "external".to_owned()));
         }
         section(&mut text, "issuer", &issuer);
-        section(&mut text, "aws", &optional(&[("region", self.region.map(Region::as_str))]));
+        let region = optional(&[("region", self.region.map(Region::as_str))]);
+        section(&mut text, "aws", &[region, endpoints(self.endpoints)].concat());
         section(&mut text, "provider", &list("audiences", self.audiences));
         let files = optional(&[("signingKey", self.signing_key), ("verifyingKeys", self.verifying_keys)]);
         section(&mut text, "apiServer", &[files, list("audiences", self.api_audiences)].concat());
-        if self.has_role_objects {
-            section(&mut text, "roles", &[("mode", "crd".to_owned())]);
-        }
+        section(&mut text, "roles", self.roles);
         text
     }
 }
@@ -67,13 +71,27 @@ fn list<'n>(name: &'n str, audiences: &[Audience]) -> Vec<(&'n str, String)> {
     if words.is_empty() { Vec::new() } else { vec![(name, format!("[{}]", words.join(", ")))] }
 }
 
+/// One URL where all services have the same, else a mapping.
+fn endpoints(urls: &[(String, String)]) -> Vec<(&'static str, String)> {
+    let Some((_, first)) = urls.first() else { return Vec::new() };
+    let text = match urls.len() == SERVICES && urls.iter().all(|(_, url)| url == first) {
+        true => scalar(first),
+        false => {
+            let words: Vec<String> = urls.iter().map(|(service, url)| format!("{service}: {}", scalar(url))).collect();
+            format!("{{ {} }}", words.join(", "))
+        }
+    };
+    vec![("endpointUrl", text)]
+}
+
 fn section(text: &mut String, name: &str, entries: &[(&str, String)]) {
     if entries.is_empty() {
         return;
     }
     let _ = writeln!(text, "{name}:");
     for (key, value) in entries {
-        let _ = writeln!(text, "  {key}: {value}");
+        let space = if value.starts_with('\n') { "" } else { " " };
+        let _ = writeln!(text, "  {key}:{space}{value}");
     }
 }
 

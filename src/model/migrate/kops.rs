@@ -1,16 +1,23 @@
 //! A cluster whose issuer kops has made (kubernetes/kops `pkg/apis/kops/v1alpha2`), when its control plane leaves kops or kops leaves the
 //! documents to irsad.
 
+use std::{path::PathBuf, str::FromStr};
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::Value;
+use thiserror::Error;
 
-use super::{Content, FoundApiServer, FoundCloud, FoundFiles, Migration, NewFile, PrivateKey, Shown, Step};
+use super::{
+    Content, FoundApiServer, FoundCloud, FoundFiles, Migration, NewFile, PrivateKey, Shown, Step, kops_roles::Iam,
+};
 use crate::model::{
     issuer::Audience,
     jwks::Jwks,
     key::{PublicKey, SigningKey, Zeroizing, verification_pem},
+    location::{BucketName, Location, LocationError},
     probe::{Probe, sentence},
+    role::RoleTerms,
     yaml,
 };
 
@@ -22,6 +29,39 @@ const SPECIFICATION: &str = "cluster-completed.spec";
 /// The parts of kops' state store that irsad reads, below the folder of the cluster.
 pub const STATE_FILES: [&str; 2] = [SPECIFICATION, KEYSET];
 
+/// Where kops' state of one cluster lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KopsStore {
+    /// A copy in a folder of this host.
+    Folder(PathBuf),
+    /// The cluster's folder in the state store itself.
+    Bucket {
+        /// Bucket.
+        bucket: BucketName,
+        /// Folder in it, without slashes at its ends.
+        prefix: String,
+    },
+}
+
+/// Why a text is no such place.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0}; where that cannot be, copy the cluster's folder and name the copy")]
+pub struct KopsStoreError(LocationError);
+
+impl FromStr for KopsStore {
+    type Err = KopsStoreError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !text.starts_with("s3://") {
+            return Ok(Self::Folder(PathBuf::from(text)));
+        }
+        match text.parse().map_err(KopsStoreError)? {
+            Location::S3 { bucket, prefix } => Ok(Self::Bucket { bucket, prefix }),
+            Location::File(folder) => Ok(Self::Folder(folder)),
+        }
+    }
+}
+
 /// What kops' state store says of the issuer and its keys.
 #[derive(Debug)]
 pub struct KopsState {
@@ -30,7 +70,7 @@ pub struct KopsState {
     other_issuers: Vec<String>,
     jwks_uri: Option<String>,
     api_audiences: Vec<String>,
-    roles: Vec<String>,
+    iam: Iam,
     signing: SigningKey,
     trusted: Vec<PublicKey>,
     distrusted: usize,
@@ -63,18 +103,6 @@ struct ApiServerSpecification {
     #[serde(rename = "serviceAccountJWKSURI")]
     service_account_jwks_uri: Option<String>,
     api_audiences: Vec<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Iam {
-    service_account_external_permissions: Vec<Permission>,
-}
-
-#[derive(Deserialize)]
-struct Permission {
-    name: String,
-    namespace: String,
 }
 
 #[derive(Deserialize)]
@@ -128,14 +156,13 @@ impl KopsState {
                 }
             }
         }
-        let roles = cluster.spec.iam.service_account_external_permissions;
         Ok(Self {
             name: cluster.metadata.name,
             issuer,
             other_issuers: api_server.additional_service_account_issuers,
             jwks_uri: api_server.service_account_jwks_uri,
             api_audiences: api_server.api_audiences,
-            roles: roles.iter().map(|role| format!("{}/{}", role.namespace, role.name)).collect(),
+            iam: cluster.spec.iam,
             signing,
             trusted,
             distrusted: keyset.spec.keys.iter().filter(|item| item.distrust_timestamp.is_some()).count(),
@@ -223,19 +250,17 @@ impl KopsState {
         ));
     }
 
+    /// What stands under `roles` of the configuration, for the roles that kops has made.
+    pub(super) fn roles(&self, terms: &RoleTerms, migration: &mut Migration) -> Vec<(&'static str, String)> {
+        self.iam.roles(&self.name, terms, migration)
+    }
+
     pub(super) fn advise(&self, migration: &mut Migration) {
         migration.find(format!(
             "kops delete cluster {} also deletes the documents of the issuer: take serviceAccountIssuerDiscovery out of the cluster spec first \
              (kops edit cluster, and no kops update cluster after it)",
             self.name
         ));
-        if !self.roles.is_empty() {
-            migration.find(format!(
-                "kops made the roles of {} service accounts and deletes them with the cluster: {}",
-                self.roles.len(),
-                self.roles.join(", ")
-            ));
-        }
     }
 }
 

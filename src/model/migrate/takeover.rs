@@ -1,12 +1,13 @@
 //! An issuer whose documents somebody has put into a bucket by hand: URL, layout and keys are taken over as they are.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::model::{
     discovery::Discovery,
     issuer::Audience,
     key::{Kid, PublicKey},
     probe::Probe,
+    role::RoleTerms,
 };
 
 use super::{
@@ -76,7 +77,8 @@ pub fn take_over(wish: &Wish, target: &Target, found: &Found<'_>) -> Migration {
     let unusual = |index: usize, file: &str| (files.usual[index] != file).then(|| file.to_owned());
     let own_files = [unusual(0, &files.signing_key_file), unusual(1, verifying)];
     origin(wish, target, found, &mut migration);
-    let text = configuration(wish, target, &found.own, &audiences, &own_files);
+    let roles = roles(wish, target, found, &audiences, &mut migration);
+    let text = configuration(wish, target, &found.own, &audiences, &own_files, &roles);
     let (path, there) = found.configuration;
     migration.write(path.to_owned(), text, there, wish.replace);
     migration
@@ -88,6 +90,7 @@ fn configuration(
     own: &Own<'_>,
     audiences: &[Audience],
     [signing_key, verifying_keys]: &[Option<String>; 2],
+    roles: &[(&'static str, String)],
 ) -> String {
     let api_audiences = match own {
         Own::Kops(state, _) => state.api_audiences(),
@@ -108,9 +111,36 @@ fn configuration(
         signing_key: signing_key.as_deref(),
         verifying_keys: verifying_keys.as_deref(),
         api_audiences: &api_audiences,
-        has_role_objects: matches!(own, Own::IrsaManager(manager, _) if manager.has_roles()),
+        endpoints: &wish.endpoints,
+        roles,
     }
     .text()
+}
+
+/// What stands under `roles`: where the source has made some.
+fn roles(
+    wish: &Wish,
+    target: &Target,
+    found: &Found<'_>,
+    audiences: &[Audience],
+    migration: &mut Migration,
+) -> Vec<(&'static str, String)> {
+    match &found.own {
+        Own::IrsaManager(manager, _) if manager.has_roles() => vec![("mode", "crd".to_owned())],
+        Own::Kops(state, _) => {
+            let terms = RoleTerms {
+                partition: target.region.partition(),
+                account: found.cloud.account.clone(),
+                cluster: wish.cluster.clone(),
+                issuers: vec![target.issuer.clone()],
+                audiences: audiences.to_vec(),
+                boundary: None,
+                tags: BTreeMap::new(),
+            };
+            state.roles(&terms, migration)
+        }
+        Own::IrsaManager(..) | Own::Nothing => Vec::new(),
+    }
 }
 
 /// The key that signs, and the file in which irsad will keep the keys that are accepted.

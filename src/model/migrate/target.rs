@@ -26,6 +26,8 @@ pub struct Wish {
     pub let_go: Vec<String>,
     /// A configuration file that is there may be replaced.
     pub replace: bool,
+    /// Services that stand in for AWS and were asked in its place, by their keys in `aws.endpointUrl`.
+    pub endpoints: Vec<(String, String)>,
 }
 
 /// How this node's kube-apiserver runs.

@@ -89,6 +89,7 @@ impl Scene {
                 region: None,
                 let_go: Vec::new(),
                 replace: false,
+                endpoints: Vec::new(),
             },
             files: FoundFiles {
                 issuers: vec![issuer.to_owned(), "https://kubernetes.default.svc.cluster.local".to_owned()],
@@ -108,6 +109,7 @@ impl Scene {
                 stored_jwks: body("keys.json"),
             },
             cloud: FoundCloud {
+                account: "123456789012".parse().expect("an account"),
                 bucket: Probe::Present(BucketFacts { public_access_block: Probe::Absent, policy: Probe::Absent }),
                 provider: Probe::Present(FoundProvider {
                     audiences: vec!["sts.amazonaws.com".to_owned()],
@@ -595,6 +597,174 @@ fn control_plane_after_kops_gets_its_keys_issuer_and_audiences() -> Outcome {
                  myapp/myotherserviceaccount";
     assert!(migration.findings.iter().any(|found| found == roles), "{:?}", migration.findings);
     Ok(())
+}
+
+#[test]
+fn roles_of_kops_become_entries_of_the_list_and_pods_change_to_them_step_by_step() -> Outcome {
+    let migration = Scene::after_kops()?.migration();
+    let expected = "roles:\n  \
+                      mode: list\n  \
+                      list:\n    \
+                      - serviceAccount: myserviceaccount\n      \
+                        namespace: default\n      \
+                        policies: [arn:aws:iam::123456789012:policy/UsersManageOwnCredentials]\n    \
+                      - serviceAccount: myotherserviceaccount\n      \
+                        namespace: myapp\n      \
+                        inlinePolicy: {\"Statement\":[{\"Action\":[\"dynamodb:*\"],\"Effect\":\"Allow\",\"Resource\":[\"*\"]}],\
+                        \"Version\":\"2012-10-17\"}\n";
+    assert!(text(&migration, CONFIG).ends_with(expected), "{}", text(&migration, CONFIG));
+    let role = "arn:aws:iam::123456789012:role/irsad/prod-1";
+    for finding in [
+        format!(
+            "kubectl -n default annotate --overwrite serviceaccount myserviceaccount \
+             eks.amazonaws.com/role-arn={role}/myserviceaccount.default.prod-1"
+        ),
+        format!(
+            "kubectl -n myapp annotate --overwrite serviceaccount myotherserviceaccount \
+             eks.amazonaws.com/role-arn={role}/myotherserviceaccount.myapp.prod-1"
+        ),
+        "irsad makes roles of its own for 2 of them, below /irsad/prod-1/, and pods go on with kops' until you change them. In this order no \
+         pod is without one: attach what irsad iam-policy prints with this configuration and start irsad; when irsad status of the leader \
+         says that the roles are ready, annotate the service accounts as below, and put the new ARN in the place of AWS_ROLE_ARN where a \
+         pod template has it; let their pods be made anew (kubectl rollout restart) and look at one with irsad verify --pod; only then kops \
+         delete cluster minimal.example.com. Keep kops' webhook and its ConfigMap kube-system/pod-identity-webhook until all of them are \
+         annotated: kops' roles come by it, and an annotation goes before it"
+            .to_owned(),
+    ] {
+        assert!(migration.findings.contains(&finding), "{finding} is missing in {:#?}", migration.findings);
+    }
+    Ok(())
+}
+
+/// The cluster after kops with other lines in the place of the `iam` section of its specification.
+fn after_kops_with(iam: &str) -> Outcome<Migration> {
+    let specification = String::from_utf8(fixture(KOPS, "cluster-completed.spec"))?;
+    let (before, rest) = specification.split_once("  iam:\n").ok_or("iam")?;
+    let (_, after) = rest.split_once("  keyStore:").ok_or("keyStore")?;
+    let specification = format!("{before}{iam}  keyStore:{after}");
+    let mut scene = Scene::after_kops()?;
+    let state = KopsState::read(specification.as_bytes(), &fixture(KOPS, KEYSET))?;
+    scene.kops = Some((state, [Probe::Absent, Probe::Absent]));
+    Ok(scene.migration())
+}
+
+fn permission(namespace: &str, name: &str, aws: &str) -> String {
+    format!("    - {{ namespace: {namespace:?}, name: {name:?}, aws: {{ {aws} }} }}\n")
+}
+
+#[test]
+fn role_of_kops_with_a_wildcard_keeps_it_and_the_boundary_holds_for_all() -> Outcome {
+    const ARN: &str = "policyARNs: [\"arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess\"]";
+    let permission = permission("preview-*", "web", ARN);
+    let boundary = "arn:aws:iam::123456789012:policy/apps";
+    let migration = after_kops_with(&format!(
+        "  iam:\n    permissionsBoundary: {boundary}\n    useServiceAccountExternalPermissions: true\n    \
+         serviceAccountExternalPermissions:\n{permission}"
+    ))?;
+    let expected = format!(
+        "roles:\n  mode: list\n  permissionsBoundary: {boundary}\n  list:\n    - serviceAccount: web\n      namespace: \"preview-*\"\n      \
+         policies: [arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess]\n"
+    );
+    assert!(text(&migration, CONFIG).ends_with(&expected), "{}", text(&migration, CONFIG));
+    for finding in [
+        "in each namespace preview-*: kubectl -n NAMESPACE annotate --overwrite serviceaccount web \
+         eks.amazonaws.com/role-arn=arn:aws:iam::123456789012:role/irsad/prod-1/web.preview-+.prod-1",
+        "kops' own add-ons have roles that the cluster spec does not list (useServiceAccountExternalPermissions) and that go with the \
+         cluster too: give those that stay roles of their own before",
+    ] {
+        assert!(migration.findings.iter().any(|found| found == finding), "{:#?}", migration.findings);
+    }
+
+    let other = "  iam:\n    permissionsBoundary: arn:aws-cn:iam::123456789012:policy/apps\n    serviceAccountExternalPermissions:\n";
+    let migration = after_kops_with(&format!("{other}{permission}"))?;
+    assert!(!text(&migration, CONFIG).contains("roles:"), "a role without its boundary could do more");
+    let finding = "permissions boundary arn:aws-cn:iam::123456789012:policy/apps of kops' roles is none that irsad takes, and without it \
+                   roles could do more: none of them is taken over; write roles.permissionsBoundary and roles.list yourself";
+    assert!(migration.findings.iter().any(|found| found == finding), "{:#?}", migration.findings);
+    Ok(())
+}
+
+#[test]
+fn role_of_kops_that_would_not_be_the_same_is_left_out_and_named() -> Outcome {
+    const ARN: &str = "policyARNs: [\"arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess\"]";
+    let many: Vec<String> = (0..11).map(|n| format!("\"arn:aws:iam::123456789012:policy/p{n}\"")).collect();
+    let many = format!("policyARNs: [{}]", many.join(", "));
+    for (namespace, name, aws, why) in [
+        ("shop", "web-*", ARN, "kops takes no such wildcard"),
+        ("sho?", "web", ARN, "kops takes no such wildcard"),
+        ("shop", "web", "", "it names no policy"),
+        (
+            "shop",
+            "web",
+            "policyARNs: [AmazonS3ReadOnlyAccess]",
+            "\"AmazonS3ReadOnlyAccess\" is not the ARN of a managed policy; write one like arn:aws:iam::123456789012:policy/app-reads-orders",
+        ),
+        ("shop", "web", "inlinePolicy: \"{}\"", "its inlinePolicy is not a list of statements"),
+        (
+            "shop",
+            "web",
+            "inlinePolicy: \"[\"",
+            "its inlinePolicy is not JSON: EOF while parsing a list at line 1 column 1",
+        ),
+        (
+            "shop",
+            "web",
+            "inlinePolicy: \"[{}]\"",
+            "the inline policy has a statement without Effect: Allow or Deny; write a policy document with Version and Statement as in the IAM \
+             user guide",
+        ),
+        ("shop", "web", &many, "11"),
+    ] {
+        let permission = permission(namespace, name, aws);
+        let migration = after_kops_with(&format!("  iam:\n    serviceAccountExternalPermissions:\n{permission}"))?;
+        assert_eq!(migration.refusals, Vec::<String>::new());
+        assert!(!text(&migration, CONFIG).contains("roles:"), "{}", text(&migration, CONFIG));
+        let begins = format!("the role of service account {namespace}/{name} is not taken over: ");
+        let ends = "; it keeps kops' role until kops delete cluster, give it one before";
+        let is_named = |found: &String| found.starts_with(&begins) && found.contains(why) && found.ends_with(ends);
+        assert!(migration.findings.iter().any(is_named), "{why}: {:#?}", migration.findings);
+    }
+    Ok(())
+}
+
+#[test]
+fn state_of_kops_is_a_folder_or_a_folder_of_its_store() {
+    let bucket = |prefix: &str| KopsStore::Bucket {
+        bucket: "kops-state".parse().expect("a bucket name"),
+        prefix: prefix.to_owned(),
+    };
+    for (text, store) in [
+        ("/root/state", Ok(KopsStore::Folder("/root/state".into()))),
+        ("state", Ok(KopsStore::Folder("state".into()))),
+        ("s3://kops-state/minimal.example.com", Ok(bucket("minimal.example.com"))),
+        ("s3://kops-state/a/minimal.example.com/", Ok(bucket("a/minimal.example.com"))),
+        (
+            "s3://kops.example.com/minimal.example.com",
+            Err("bucket kops.example.com has a dot in its name; the S3 endpoint's certificate does not cover such a host, use hyphens; where \
+                 that cannot be, copy the cluster's folder and name the copy"
+                .to_owned()),
+        ),
+    ] {
+        assert_eq!(text.parse::<KopsStore>().map_err(|error| error.to_string()), store);
+    }
+}
+
+#[test]
+fn services_that_stand_in_for_aws_are_written_down() {
+    let url = |service: &str, url: &str| (service.to_owned(), url.to_owned());
+    let all = ["s3", "iam", "kms", "sts"].map(|service| url(service, "http://127.0.0.1:5000"));
+    for (endpoints, line) in [
+        (all.to_vec(), "  endpointUrl: http://127.0.0.1:5000\n"),
+        (
+            vec![url("s3", "http://a:1"), url("sts", "http://b:2")],
+            "  endpointUrl: { s3: http://a:1, sts: http://b:2 }\n",
+        ),
+    ] {
+        let mut scene = Scene::by_the_guide();
+        scene.wish.endpoints = endpoints;
+        let configuration = text(&scene.migration(), CONFIG).to_owned();
+        assert!(configuration.contains(&format!("aws:\n  region: eu-west-1\n{line}")), "{configuration}");
+    }
 }
 
 #[test]
