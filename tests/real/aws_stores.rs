@@ -375,6 +375,19 @@ fn bucket_of_another_account_is_refused_before_any_write() {
 }
 
 #[test]
+fn bucket_tells_its_region_to_whoever_asks_in_another_one() {
+    with_cloud(async |cloud| {
+        let home = created(cloud, "at-home").await;
+        let eu: Region = "eu-west-1".parse().expect("a region");
+        assert_eq!(home.home().await, eu);
+        assert_eq!(store(cloud, "us-east-1", "at-home").await.home().await, eu);
+        let elsewhere = Some("ap-south-1".to_owned());
+        cloud.fail("HeadBucket", Fault::Redirected { status: 301, region: elsewhere }, 1);
+        assert_eq!(home.home().await.as_str(), "ap-south-1");
+    });
+}
+
+#[test]
 fn bucket_in_another_region_is_named_with_its_region() {
     with_cloud(async |cloud| {
         created(cloud, "elsewhere").await;

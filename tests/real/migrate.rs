@@ -1,6 +1,9 @@
 //! Clusters that others have set up, taken over by irsad while they run.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+mod eks_anywhere;
+mod kops;
+
+use std::{collections::BTreeSet, fs, path::Path};
 
 use hyper::Method;
 use irsad::model::key::PublicKey;
@@ -14,14 +17,15 @@ use crate::{
         client::{call, send, signed},
         moto_address,
     },
-    irsad::{Machine, Result, project},
+    irsad::{Machine, Result},
     kubernetes::{self, Node, PROGRAMS},
     outsider,
 };
 
 const ENDPOINT: &str = "s3.eu-west-1.amazonaws.com";
 const STS: &str = "sts.amazonaws.com";
-const CONFIG: &str = "/etc/irsad/irsad.yaml";
+const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+const MIGRATE_CONFIG: &str = "/etc/irsad/irsad.yaml";
 const PRIVATE: &str = "/etc/kubernetes/pki/sa-signer.key";
 const PUBLIC: &str = "/etc/kubernetes/pki/sa-signer-pkcs8.pub";
 const DISCOVERY: &str = ".well-known/openid-configuration";
@@ -50,10 +54,8 @@ impl ByTheGuide {
         let (private, public) = rsa_pair()?;
         let issuer = format!("https://{ENDPOINT}/{bucket}");
         let node = Node::start_with(|root| flags_by_the_guide(root, &issuer, [&private, &public])).await?;
-        let mut machine = Machine::at(&node.root());
-        cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
-        // The daemon serves it, and one pass is no daemon.
-        machine.write("/etc/irsad/irsad.d/test.yaml", "webhook: { mode: none }\n")?;
+        let machine = machine(&node.root(), &cloud);
+        without_webhook(&machine)?;
         publish_by_the_guide(bucket, &issuer, &public).await?;
         Ok(Some(Self { node, cloud, machine, bucket, issuer }))
     }
@@ -82,13 +84,24 @@ impl ByTheGuide {
     }
 }
 
+/// irsad below `root`, which finds AWS as it would on an instance.
+fn machine(root: &Path, cloud: &Cloud) -> Machine {
+    let mut machine = Machine::at(root);
+    cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
+    machine
+}
+
+/// The daemon serves it, and one pass is no daemon; several nodes here share the ports.
+fn without_webhook(machine: &Machine) -> Result {
+    machine.write("/etc/irsad/irsad.d/test.yaml", "webhook: { mode: none }\nmetrics: { port: 0 }\n")
+}
+
 fn flags_by_the_guide(root: &Path, issuer: &str, [private, public]: [&str; 2]) -> Result {
     let machine = Machine::at(root);
     machine.write(PRIVATE, private)?;
     machine.write(PUBLIC, public)?;
-    let path = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     let default = "    - --service-account-issuer=https://kubernetes.default.svc.cluster.local\n";
-    let text = machine.read(path)?;
+    let text = machine.read(MANIFEST)?;
     let text = text
         .replace(default, &format!("    - --service-account-issuer={issuer}\n{default}"))
         .replace(
@@ -98,7 +111,7 @@ fn flags_by_the_guide(root: &Path, issuer: &str, [private, public]: [&str; 2]) -
             ),
         )
         .replace("signing-key-file=/etc/kubernetes/pki/sa.key", &format!("signing-key-file={PRIVATE}"));
-    Ok(fs::write(machine.path(path), text)?)
+    Ok(fs::write(machine.path(MANIFEST), text)?)
 }
 
 /// Asks moto itself, past all rules, as the person with the guide does.
@@ -131,6 +144,32 @@ async fn publish_by_the_guide(bucket: &str, issuer: &str, public: &str) -> Resul
     put(&format!("/{bucket}/keys.json"), &json!({ "keys": [jwk, nameless] }).to_string()).await?;
     put(&format!("/{bucket}/{DISCOVERY}"), &discovery.to_string()).await?;
     make_provider(issuer, &[]).await
+}
+
+/// What the manifest says of service accounts, flag by flag.
+fn account_flags(machine: &Machine) -> Result<BTreeSet<String>> {
+    let text = machine.read(MANIFEST)?;
+    let flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("- --"));
+    Ok(flags
+        .filter(|flag| flag.starts_with("service-account-") || flag.starts_with("api-audiences"))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Lets irsad plan and then do all that it wants to, until it signs as `issuer` and says that all is well: the flags that the API server
+/// has got by it. What it had it keeps, the key that signs too, and a token of before is still taken.
+async fn flags_that_irsad_adds(node: &Node, machine: &Machine, issuer: &str) -> Result<Vec<String>> {
+    let key = "/etc/kubernetes/pki/sa.key";
+    let (token, keys, before) = (node.mint(None).await?, machine.read(key)?, account_flags(machine)?);
+    let planned = machine.run(&["plan"])?;
+    let is_removal = |line: &str| line.starts_with("-  ");
+    assert!(planned.code == Some(0) && !planned.stdout.lines().any(is_removal), "{planned:?}");
+    let mut daemon = machine.daemon(&[])?;
+    daemon.hears("STATUS=ok", |message| message.contains(&format!("STATUS=ok: kube-apiserver signs as {issuer}")))?;
+    let after = account_flags(machine)?;
+    assert!(before.is_subset(&after), "{before:?} became {after:?}");
+    assert!(node.accepts(&token).await? && machine.read(key)? == keys);
+    Ok(after.difference(&before).cloned().collect())
 }
 
 async fn make_provider(issuer: &str, more: &[(&str, &str)]) -> Result {
@@ -195,38 +234,28 @@ async fn cluster_by_the_aws_guide_is_taken_over_and_its_old_tokens_stay_good() -
     // Once more: nothing is left to do.
     let said = scene.machine.run(&[&MIGRATE[..], &["--yes"]].concat())?;
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), "nothing to do: all of it is done already\n"), "{said:?}");
-    assert!(scene.machine.read(CONFIG)?.contains("cluster: migrated\n"));
+    assert!(scene.machine.read(MIGRATE_CONFIG)?.contains("cluster: migrated\n"));
     Ok(())
 }
 
-/// Definitions of irsa-manager, as far as an API server needs them to keep its objects.
-const DEFINITIONS: &str = r#"
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: { name: irsasetups.irsa-manager.kkb0318.github.io }
-spec:
-  group: irsa-manager.kkb0318.github.io
-  names: { kind: IRSASetup, listKind: IRSASetupList, plural: irsasetups, singular: irsasetup }
-  scope: Namespaced
-  versions:
-  - name: v1alpha1
-    served: true
-    storage: true
-    schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
----
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: { name: irsas.irsa-manager.kkb0318.github.io }
-spec:
-  group: irsa-manager.kkb0318.github.io
-  names: { kind: IRSA, listKind: IRSAList, plural: irsas, singular: irsa }
-  scope: Namespaced
-  versions:
-  - name: v1alpha1
-    served: true
-    storage: true
-    schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
-"#;
+/// A definition of irsa-manager, as far as an API server needs it to keep objects.
+fn definition(kind: &str) -> String {
+    let name = kind.to_lowercase();
+    format!(
+        "apiVersion: apiextensions.k8s.io/v1\n\
+         kind: CustomResourceDefinition\n\
+         metadata: {{ name: {name}s.irsa-manager.kkb0318.github.io }}\n\
+         spec:\n  \
+           group: irsa-manager.kkb0318.github.io\n  \
+           names: {{ kind: {kind}, listKind: {kind}List, plural: {name}s, singular: {name} }}\n  \
+           scope: Namespaced\n  \
+           versions:\n  \
+           - name: v1alpha1\n    \
+             served: true\n    \
+             storage: true\n    \
+             schema: {{ openAPIV3Schema: {{ type: object, x-kubernetes-preserve-unknown-fields: true }} }}\n"
+    )
+}
 
 /// Objects of irsa-manager (kkb0318/irsa-manager `examples`).
 const OBJECTS: &str = r#"
@@ -254,7 +283,8 @@ async fn objects_of_irsa_manager_are_read_from_the_api_server() -> Result {
                    use, irsad migrate aws-guide takes them over\n";
     assert!(said.code == Some(1) && said.stdout.contains(refusal), "{said:?}");
 
-    scene.apply("definitions.yaml", DEFINITIONS).await?;
+    let definitions = ["IRSASetup", "IRSA"].map(definition).join("---\n");
+    scene.apply("definitions.yaml", &definitions).await?;
     scene.apply("objects.yaml", OBJECTS).await?;
     let said = scene.machine.run(&[&command[..], &["--yes"]].concat())?;
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -273,46 +303,5 @@ async fn objects_of_irsa_manager_are_read_from_the_api_server() -> Result {
     let roles = scene.machine.path("/etc/irsad/service-account-roles.yaml").display().to_string();
     let applied = scene.node.kubectl(&["apply", "--dry-run=server", "--filename", &roles]).await?;
     assert_eq!(applied, "serviceaccountrole.irsad.dev/irsa-sample created (server dry run)\n");
-    Ok(())
-}
-
-#[tokio::test]
-async fn control_plane_after_kops_begins_with_its_keys() -> Result {
-    const KOPS: &str = "https://kops-discovery.s3.eu-west-1.amazonaws.com/minimal.example.com";
-    let Some(cloud) = Cloud::start() else { return Ok(()) };
-    let (folder, fixture) = (tempfile::tempdir()?, project().join("tests/fixtures/migrate/kops-1.33-by-hand"));
-    let mut machine = Machine::at(folder.path());
-    cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
-    put("/kops-discovery", LOCATION).await?;
-    for (key, file) in [("openid/v1/jwks", "keys.json"), (DISCOVERY, "discovery.json")] {
-        put(&format!("/kops-discovery/minimal.example.com/{key}"), &fs::read_to_string(fixture.join(file))?).await?;
-    }
-    let tags = [("Tags.member.1.Key", "KubernetesCluster"), ("Tags.member.1.Value", "minimal.example.com")];
-    make_provider(KOPS, &tags).await?;
-
-    let state = fixture.display().to_string();
-    let command = ["migrate", "kops", "--cluster", "after-kops", "--state", &state];
-    let said = machine.run(&command)?;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.stdout.contains("mode 0600)") && !said.stdout.contains("PRIVATE KEY"), "{}", said.stdout);
-    assert!(machine.everything()?.is_empty(), "files were written");
-    let said = machine.run(&[&command[..], &["--yes"]].concat())?;
-    assert_eq!(said.code, Some(0), "{said:?}");
-
-    let key = "/etc/kubernetes/pki/sa.key";
-    let mode = fs::metadata(machine.path(key))?.permissions().mode() & 0o7777;
-    let keys = machine.read(key)?;
-    assert_eq!((mode, machine.run(&["check-config"])?.code), (0o600, Some(0)));
-    machine.write("/root/kubeadm.yaml", include_str!("../fixtures/kubeadm-configs/default.yaml"))?;
-    let said = machine.run(&["prepare", "--kubeadm-config", "/root/kubeadm.yaml"])?;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(machine.read(key)?, keys, "kubeadm begins with kops' key");
-    assert!(machine.read("/root/kubeadm.yaml")?.contains(KOPS));
-
-    let arn = format!("arn:aws:iam::{ACCOUNT}:oidc-provider/{}", KOPS.trim_start_matches("https://"));
-    let parameters =
-        [("Action", "GetOpenIDConnectProvider"), ("Version", "2010-05-08"), ("OpenIDConnectProviderArn", &arn)];
-    let provider = call("iam", &parameters).await?;
-    assert!(provider.contains("<Key>irsad/cluster</Key>") && !provider.contains("KubernetesCluster"), "{provider}");
     Ok(())
 }
