@@ -82,6 +82,15 @@ impl Scene {
         Ok(Some(Self { node, cloud, machine }))
     }
 
+    /// A node that finds AWS as it would on an instance, with irsad's whole `configuration`.
+    async fn in_aws(cloud: Cloud, configuration: &str) -> Result<Self> {
+        let node = Node::start().await?;
+        let mut machine = Machine::at(&node.root());
+        cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
+        machine.write(CONFIG, configuration)?;
+        Ok(Self { node, cloud, machine })
+    }
+
     /// What the daemon saw last.
     fn report(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.machine.read("/run/irsad/status.json")?)?)

@@ -1,11 +1,7 @@
 //! A cluster whose documents lie in a closed bucket and are served by a cache before it.
 
-use super::{CONFIG, Scene, world_outside};
-use crate::{
-    irsad::{Machine, Result},
-    kubernetes::Node,
-    outsider,
-};
+use super::{Scene, world_outside};
+use crate::{irsad::Result, outsider};
 
 const BUCKET: &str = "irsad-front";
 const HOST: &str = "oidc.front.example";
@@ -23,16 +19,13 @@ fn line<'a>(verified: &'a str, statement: &str) -> &'a str {
 #[tokio::test]
 async fn api_server_is_not_changed_before_the_cache_serves_what_the_closed_bucket_holds() -> Result {
     let Some(cloud) = world_outside() else { return Ok(()) };
-    let node = Node::start().await?;
-    let mut machine = Machine::at(&node.root());
-    cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
     let issuer = format!("issuer: {{ store: \"s3://{BUCKET}\", access: external, url: \"{ISSUER}\" }}\n");
-    machine.write(CONFIG, &format!("version: 1\ncluster: adoption\n{issuer}webhook: {{ mode: none }}\n"))?;
+    let configuration = format!("version: 1\ncluster: adoption\n{issuer}webhook: {{ mode: none }}\n");
     cloud.serve_bucket(HOST, BUCKET);
     cloud.put_copy(HOST, JWKS, OTHER_KEYS);
     cloud.keep_copies(HOST, true);
-    let old_token = node.mint(None).await?;
-    let scene = Scene { node, cloud, machine };
+    let scene = Scene::in_aws(cloud, &configuration).await?;
+    let old_token = scene.node.mint(None).await?;
     let _daemon = scene.machine.daemon(&[])?;
 
     let stale = format!(

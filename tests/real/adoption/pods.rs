@@ -3,12 +3,12 @@
 use irsad::model::trust_policy::{Verdict, WebIdentity, verdict};
 use serde_json::{Value, json};
 
-use super::{CONFIG, STS, Scene, world_outside};
+use super::{STS, Scene, world_outside};
 use crate::{
     cloud::{ACCOUNT, client::call},
     echoer,
-    irsad::{Machine, Result},
-    kubernetes::{Node, free_ports},
+    irsad::Result,
+    kubernetes::free_ports,
     outsider,
 };
 
@@ -19,14 +19,11 @@ const SUBJECT: &str = "system:serviceaccount:default:s3-echoer";
 /// A cluster whose issuer is `bucket`, as a daemon has left it, with `more` configuration.
 pub(super) async fn scene(bucket: &str, more: &str) -> Result<Option<(Scene, crate::irsad::Daemon)>> {
     let Some(cloud) = world_outside() else { return Ok(None) };
-    let node = Node::start().await?;
-    let mut machine = Machine::at(&node.root());
-    cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
     let [port, ..] = free_ports()?;
     let issuer = format!("issuer: {{ store: \"s3://{bucket}\" }}\n");
-    machine.write(CONFIG, &format!("version: 1\ncluster: echoer\n{issuer}webhook: {{ port: {port} }}\n{more}"))?;
-    let token = node.mint(None).await?;
-    let scene = Scene { node, cloud, machine };
+    let configuration = format!("version: 1\ncluster: echoer\n{issuer}webhook: {{ port: {port} }}\n{more}");
+    let scene = Scene::in_aws(cloud, &configuration).await?;
+    let token = scene.node.mint(None).await?;
     let daemon = scene.machine.daemon(&[])?;
     scene.until_converged(&token).await?;
     Ok(Some((scene, daemon)))

@@ -7,8 +7,7 @@ use serde_json::Value;
 use super::{CONFIG, HOST, Scene, configuration, world_outside};
 use crate::{
     cloud::{ACCOUNT, client::call},
-    irsad::{Machine, Result},
-    kubernetes::Node,
+    irsad::Result,
 };
 
 const IAM: (&str, &str) = ("Version", "2010-05-08");
@@ -33,19 +32,14 @@ async fn administer(action: &str, role: &str, more: &[(&str, &str)]) -> Result<S
 #[tokio::test]
 async fn roles_of_the_list_are_made_healed_and_removed_and_status_says_how_they_are() -> Result {
     let Some(cloud) = world_outside() else { return Ok(()) };
-    let node = Node::start().await?;
-    let mut machine = Machine::at(&node.root());
-    cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
-    cloud.serve_folder(HOST, &machine.path("/srv/oidc"));
     let policy = format!("arn:aws:iam::{ACCOUNT}:policy/adoption-orders");
     let made = [("Action", "CreatePolicy"), IAM, ("PolicyName", "adoption-orders"), ("PolicyDocument", DOCUMENT)];
     call("iam", &made).await?;
     let orders = format!("serviceAccount: orders, namespace: \"shop-*\", policies: [\"{policy}\"]");
     let broken = "serviceAccount: broken, namespace: shop, policies: [DoesNotExist]";
-    machine.write(CONFIG, &with_roles(&[&orders, broken]))?;
-
-    let token = node.mint(None).await?;
-    let scene = Scene { node, cloud, machine };
+    let scene = Scene::in_aws(cloud, &with_roles(&[&orders, broken])).await?;
+    scene.cloud.serve_folder(HOST, &scene.machine.path("/srv/oidc"));
+    let token = scene.node.mint(None).await?;
     let said = scene.machine.run(&["plan"])?;
     assert!(said.stdout.contains("role orders.shop-+.adoption: create it, attach "), "{said:?}");
     assert!(said.stdout.contains("needs a person: role broken.shop.adoption cannot have the policy "), "{said:?}");

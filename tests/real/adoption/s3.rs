@@ -3,14 +3,13 @@
 use hyper::Method;
 use serde_json::json;
 
-use super::{CONFIG, STS, Scene, world_outside};
+use super::{STS, Scene, world_outside};
 use crate::{
     cloud::{
         ACCOUNT,
         client::{ask, call},
     },
     irsad::{Machine, Result},
-    kubernetes::Node,
     outsider,
 };
 
@@ -21,13 +20,9 @@ const ROLE: &str = "checkout";
 #[tokio::test]
 async fn s3_cluster_end_to_end() -> Result {
     let Some(cloud) = world_outside() else { return Ok(()) };
-    let node = Node::start().await?;
-    let mut machine = Machine::at(&node.root());
-    cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
     let config = format!("version: 1\ncluster: adoption\nissuer: {{ store: \"s3://{BUCKET}\" }}\n");
-    machine.write(CONFIG, &format!("{config}provider: {{ tags: {{ team: platform }} }}\n"))?;
-    let old_token = node.mint(None).await?;
-    let scene = Scene { node, cloud, machine };
+    let scene = Scene::in_aws(cloud, &format!("{config}provider: {{ tags: {{ team: platform }} }}\n")).await?;
+    let old_token = scene.node.mint(None).await?;
     let daemon = scene.machine.daemon(&[])?;
     scene.until_converged(&old_token).await?;
     assert_eq!(scene.starts(), 2);
