@@ -141,7 +141,7 @@ impl Permission {
     }
 }
 
-/// kops puts the statements into a document of that version (kubernetes/kops `pkg/model/iam/iam_builder.go`, `ParseStatements`).
+/// kops puts the statements into a document of that version (kubernetes/kops `pkg/model/awsmodel/iam.go`, `buildPolicy`).
 fn inline(text: &str) -> Result<Option<InlinePolicy>, String> {
     if text.trim().is_empty() {
         return Ok(None);
