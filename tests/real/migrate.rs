@@ -25,6 +25,7 @@ use crate::{
 const ENDPOINT: &str = "s3.eu-west-1.amazonaws.com";
 const STS: &str = "sts.amazonaws.com";
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+const KOPS_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.manifest";
 const MIGRATE_CONFIG: &str = "/etc/irsad/irsad.yaml";
 const PRIVATE: &str = "/etc/kubernetes/pki/sa-signer.key";
 const PUBLIC: &str = "/etc/kubernetes/pki/sa-signer-pkcs8.pub";
@@ -148,7 +149,7 @@ async fn publish_by_the_guide(bucket: &str, issuer: &str, public: &str) -> Resul
 
 /// What the manifest says of service accounts, flag by flag.
 fn account_flags(machine: &Machine) -> Result<BTreeSet<String>> {
-    let text = machine.read(MANIFEST)?;
+    let text = machine.read(KOPS_MANIFEST).or_else(|_| machine.read(MANIFEST))?;
     let flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("- --"));
     Ok(flags
         .filter(|flag| flag.starts_with("service-account-") || flag.starts_with("api-audiences"))
@@ -159,8 +160,9 @@ fn account_flags(machine: &Machine) -> Result<BTreeSet<String>> {
 /// Lets irsad plan and then do all that it wants to, until it signs as `issuer` and says that all is well: the flags that the API server
 /// has got by it. What it had it keeps, the key that signs too, and a token of before is still taken.
 async fn flags_that_irsad_adds(node: &Node, machine: &Machine, issuer: &str) -> Result<Vec<String>> {
-    let key = "/etc/kubernetes/pki/sa.key";
-    let (token, keys, before) = (node.mint(None).await?, machine.read(key)?, account_flags(machine)?);
+    let (token, before) = (node.mint(None).await?, account_flags(machine)?);
+    let key = before.iter().find_map(|flag| flag.strip_prefix("service-account-signing-key-file=")).ok_or("a key")?;
+    let signing = machine.read(key)?;
     let planned = machine.run(&["plan"])?;
     let is_removal = |line: &str| line.starts_with("-  ");
     assert!(planned.code == Some(0) && !planned.stdout.lines().any(is_removal), "{planned:?}");
@@ -168,7 +170,7 @@ async fn flags_that_irsad_adds(node: &Node, machine: &Machine, issuer: &str) -> 
     daemon.hears("STATUS=ok", |message| message.contains(&format!("STATUS=ok: kube-apiserver signs as {issuer}")))?;
     let after = account_flags(machine)?;
     assert!(before.is_subset(&after), "{before:?} became {after:?}");
-    assert!(node.accepts(&token).await? && machine.read(key)? == keys);
+    assert!(node.accepts(&token).await? && machine.read(key)? == signing);
     Ok(after.difference(&before).cloned().collect())
 }
 

@@ -1,12 +1,13 @@
-//! A control plane that comes after kops, with the keys and the issuer of its state store.
+//! Clusters of kops: a node that kops looks after, and a control plane that comes after it with the keys and the issuer of its state store.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use hyper::Method;
-use irsad::model::jwks::Jwks;
+use irsad::model::{jwks::Jwks, key::verification_pem, migrate::KopsState};
 
 use super::{
-    ACCOUNT, DISCOVERY, LOCATION, MIGRATE_CONFIG, flags_that_irsad_adds, machine, make_provider, put, without_webhook,
+    ACCOUNT, DISCOVERY, KOPS_MANIFEST, LOCATION, MANIFEST, MIGRATE_CONFIG, flags_that_irsad_adds, machine,
+    make_provider, put, without_webhook,
 };
 use crate::{
     cloud::{
@@ -47,6 +48,15 @@ impl Kops {
         Ok(Some(kops))
     }
 
+    /// The same, for a test that starts a node.
+    async fn start_with_programs(bucket: &'static str) -> Result<Option<Self>> {
+        if kubernetes::programs().is_none() {
+            crate::missing("kube-apiserver", &format!("{PROGRAMS} is not set"));
+            return Ok(None);
+        }
+        Self::start(bucket).await
+    }
+
     /// A recorded file, as this cluster has it.
     fn file(&self, name: &str) -> Result<String> {
         let path = project().join("tests/fixtures/migrate/kops-1.33-by-hand").join(name);
@@ -68,6 +78,40 @@ impl Kops {
         STATE.iter().try_for_each(|file| machine.write(file, &self.file(file)?))?;
         Ok(folder.display().to_string())
     }
+}
+
+/// A node of kops: its key files, flags and kubeconfig, where kops has them.
+fn as_kops(machine: &Machine, kops: &Kops) -> Result {
+    const FOLDER: &str = "/srv/kubernetes/kube-apiserver";
+    let [specification, keyset] = STATE.map(|file| kops.file(file));
+    let state = KopsState::read(specification?.as_bytes(), keyset?.as_bytes())?;
+    let files = state.files([String::new(), String::new()]);
+    let trusted = files.key_files.first().and_then(|(_, keys)| keys.present()).ok_or("kops' keys")?;
+    machine.write(&format!("{FOLDER}/service-account.pub"), &verification_pem(trusted))?;
+    let key = fs::read_to_string(project().join("tests/fixtures/test-keys/rsa-2048.pkcs1.pem"))?;
+    machine.write(&format!("{FOLDER}/service-account.key"), &key)?;
+    machine.write("/var/lib/kubectl/kubeconfig", &machine.read("/etc/kubernetes/admin.conf")?)?;
+
+    let issuer = &kops.issuer;
+    let mut text = machine.read(MANIFEST)?;
+    for (made_by_kubeadm, made_by_kops) in [
+        (
+            "issuer=https://kubernetes.default.svc.cluster.local\n",
+            format!(
+                "issuer={issuer}\n    - --service-account-jwks-uri={issuer}/openid/v1/jwks\n    - --api-audiences=kubernetes.svc.default\n"
+            ),
+        ),
+        ("/etc/kubernetes/pki/sa.pub", format!("{FOLDER}/service-account.pub")),
+        ("/etc/kubernetes/pki/sa.key", format!("{FOLDER}/service-account.key")),
+        (
+            "    volumeMounts:\n",
+            format!("    volumeMounts:\n    - mountPath: {FOLDER}\n      name: srvkapi\n      readOnly: true\n"),
+        ),
+        ("  volumes:\n", format!("  volumes:\n  - hostPath:\n      path: {FOLDER}\n    name: srvkapi\n")),
+    ] {
+        text = text.replace(made_by_kubeadm, &made_by_kops);
+    }
+    Ok(fs::write(machine.path(MANIFEST), text)?)
 }
 
 /// irsad takes over, and kubeadm makes the API server's manifest with what irsad has prepared.
@@ -173,11 +217,7 @@ async fn service_that_stands_in_for_aws_is_asked_and_written_down() -> Result {
 
 #[tokio::test]
 async fn api_server_after_kops_runs_on_with_kops_keys_in_what_irsad_plans_next() -> Result {
-    if kubernetes::programs().is_none() {
-        crate::missing("kube-apiserver", &format!("{PROGRAMS} is not set"));
-        return Ok(());
-    }
-    let Some(kops) = Kops::start("kops-discovery-anew").await? else { return Ok(()) };
+    let Some(kops) = Kops::start_with_programs("kops-discovery-anew").await? else { return Ok(()) };
     let state = kops.store_state("kops-state-anew").await?;
     let made = [("Action", "CreatePolicy"), ("Version", "2010-05-08"), ("PolicyName", "UsersManageOwnCredentials")];
     call("iam", &[&made[..], &[("PolicyDocument", DOCUMENT)]].concat()).await?;
@@ -191,5 +231,28 @@ async fn api_server_after_kops_runs_on_with_kops_keys_in_what_irsad_plans_next()
     let role = [("Action", "GetRole"), ("Version", "2010-05-08"), ("RoleName", "myserviceaccount.default.anew")];
     let role = call("iam", &role).await?;
     assert!(role.contains("<Path>/irsad/anew/</Path>") && role.contains("amazonaws.com"), "{role}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn node_of_kops_keeps_flags_and_keys_in_what_irsad_plans_next() -> Result {
+    let Some(kops) = Kops::start_with_programs("kops-discovery-node").await? else { return Ok(()) };
+    let node = Node::start_with(|root| as_kops(&Machine::at(root), &kops)).await?;
+    let machine = machine(&node.root(), &kops.cloud);
+    fs::rename(machine.path(MANIFEST), machine.path(KOPS_MANIFEST))?;
+    node.ready().await?;
+    without_webhook(&machine)?;
+    let command = ["migrate", "kops", "--cluster", "of-kops", "--yes"];
+    let said = machine.run(&command)?;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let advice = format!(
+        "- kops writes documents and tags again at each kops update cluster: in the cluster spec, put kubeAPIServer.serviceAccountIssuer: {} \
+         in the place of serviceAccountIssuerDiscovery\n",
+        kops.issuer
+    );
+    assert!(said.stdout.contains("no kube-apiserver is restarted for it") && said.stdout.contains(&advice), "{said:?}");
+    let starts = node.starts().len();
+    assert_eq!(flags_that_irsad_adds(&node, &machine, &kops.issuer).await?, Vec::<String>::new());
+    assert_eq!(node.starts().len(), starts, "no restart");
     Ok(())
 }
