@@ -16,7 +16,7 @@ help:
 	@echo 'make cloud-init  the user-data of cloud-init/, by cloud-init and kubeadm themselves'
 	@echo 'make kubernetes  kube-apiserver, kubectl and etcd for the tests, built from pinned Go modules'
 	@echo 'make fuzz        a minute of fuzzing each for what reads files and requests of others (FUZZ_SECONDS=60)'
-	@echo 'make bench       the figures of the README, as tables (release build, then three times 10 idle minutes)'
+	@echo 'make bench       the figures of docs/figures.md, as tables (release build, then three times 10 idle minutes)'
 
 demo:
 	$(CARGO) build --locked

@@ -1,4 +1,4 @@
-//! The figures of the README, measured on the release binary and printed as a table; `make bench` runs it.
+//! The figures of docs/figures.md, measured on the release binary and printed as a table; `make bench` runs it.
 //!
 //! The daemon runs below the root of a live control-plane node and keeps its documents in S3 and its provider in IAM, both moto.
 //! It is left alone for `IRSAD_BENCH_SECONDS` (600). Nothing fails here for being slow: the table has the goals beside it.

@@ -284,3 +284,74 @@ fn private_keys_in_the_tree_are_test_keys_and_say_so() {
     }
     assert!(wrong.is_empty(), "private keys outside {allowed:?}: {wrong:?}");
 }
+
+/// The repository's pages, by their paths.
+fn pages() -> BTreeMap<String, String> {
+    let mut pages = BTreeMap::new();
+    for folder in ["docs", "examples", "packaging", "tests", "cloud-init", "vm-tests"] {
+        pages.extend(files(folder, &[".md"]));
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    pages.insert("README.md".to_owned(), readme);
+    pages
+}
+
+/// Addresses of its links, without those to elsewhere.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    links.filter(|link| !link.contains("://") && !link.starts_with("mailto:"))
+}
+
+/// What stands behind `#` in links to its headings, as GitHub makes it of them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let anchor = |heading: &str| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The file that a link of `page` leads to; an empty path is the page itself.
+fn target(page: &str, path: &str) -> PathBuf {
+    let mut target = PathBuf::from(page);
+    if path.is_empty() {
+        return target;
+    }
+    target.pop();
+    for part in Path::new(path) {
+        match part.to_str() {
+            Some("..") => drop(target.pop()),
+            Some(".") => {}
+            Some(_) | None => target.push(part),
+        }
+    }
+    target
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let (pages, mut wrong) = (pages(), Vec::new());
+    assert!(pages.len() > 20, "the pages were not found: {:?}", pages.keys());
+    for (page, text) in &pages {
+        for link in links(text) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = target(page, path);
+            let is_there = root().join(&target).exists();
+            let known = pages.get(&*target.to_string_lossy()).map(|text| anchors(text)).unwrap_or_default();
+            if !is_there || !(anchor.is_empty() || known.iter().any(|known| known == anchor)) {
+                wrong.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_page_of_docs_is_in_the_table_of_the_readme() {
+    let pages = pages();
+    let linked: Vec<&str> = pages.get("README.md").map(|text| links(text).collect()).unwrap_or_default();
+    let missing: Vec<_> =
+        pages.keys().filter(|page| page.starts_with("docs/") && !linked.contains(&page.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -167,13 +167,10 @@ fn options(example: &str) -> Vec<(String, &str)> {
 }
 
 #[test]
-fn readme_names_every_option_with_its_default() {
+fn page_of_the_options_names_every_one_with_its_default() {
     let example = example();
     let options = options(&example);
-    let rows: Vec<Vec<&str>> = include_str!("../../README.md")
-        .split_once("### Options")
-        .and_then(|(_, after)| after.split("\n#").next())
-        .expect("a part about the options")
+    let rows: Vec<Vec<&str>> = include_str!("../../docs/options.md")
         .lines()
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.split('|').map(str::trim).collect())

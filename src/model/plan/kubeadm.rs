@@ -132,8 +132,8 @@ pub(super) fn left_to_a_person(
 
 fn would_undo(signs: &str, why: &str) -> String {
     format!(
-        "kubeadm upgrade and kubeadm join would write manifests without issuer {signs}, whose tokens are then refused: {why} (README, \
-         \"kubeadm upgrade\")"
+        "kubeadm upgrade and kubeadm join would write manifests without issuer {signs}, whose tokens are then refused: {why} \
+         (docs/kubeadm-upgrade.md)"
     )
 }
 

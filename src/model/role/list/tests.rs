@@ -93,7 +93,7 @@ impl Account {
     }
 }
 
-/// The number of calls in README.md.
+/// The number of calls in docs/roles.md.
 #[test]
 fn two_thousand_roles_at_rest_cost_less_than_a_thousand_calls_an_hour() -> Outcome {
     const HOURS: usize = 48;

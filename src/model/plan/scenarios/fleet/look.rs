@@ -11,6 +11,16 @@ use crate::model::{
 };
 
 impl Fleet {
+    /// What each node waits for.
+    pub fn waits(&self) -> Vec<String> {
+        let plans = (0..self.nodes.len()).map(|number| self.plan(number));
+        plans.flat_map(|plan| [plan.waiting_for, plan.needs_a_person].concat()).collect()
+    }
+
+    pub fn plan(&self, number: usize) -> Plan {
+        plan(&self.desired, &self.facts(number), self.now)
+    }
+
     pub fn facts(&self, number: usize) -> Facts {
         let node = &self.nodes[number];
         let api_server = match (&node.manifest, &node.process) {

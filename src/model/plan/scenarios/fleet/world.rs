@@ -226,16 +226,6 @@ impl Fleet {
         assert!(self.rounds(200), "200 rounds, and still something to do: {:?}", self.waits());
     }
 
-    /// What each node waits for.
-    pub fn waits(&self) -> Vec<String> {
-        let plans = (0..self.nodes.len()).map(|number| self.plan(number));
-        plans.flat_map(|plan| [plan.waiting_for, plan.needs_a_person].concat()).collect()
-    }
-
-    pub fn plan(&self, number: usize) -> Plan {
-        plan(&self.desired, &self.facts(number), self.now)
-    }
-
     /// At most `most` actions of one pass of one node; whether there were none.
     pub fn pass(&mut self, number: usize, most: usize) -> bool {
         if !self.nodes[number].is_on || !self.nodes[number].has_irsad {
