@@ -69,8 +69,12 @@ fn unknown<'n>(node: &'n NodeFacts, keyring: &Keyring) -> Vec<&'n PublicKey> {
     unknown
 }
 
-/// Whether `irsad prepare` made that key here, where no API server has used it: it and its successor stand in the file of that time.
+/// Whether `irsad prepare` made that key here, where no API server has used it: it and its successor stand in the file of that time. Once
+/// kubeadm has run, the key may have come with the control plane that this node joins: one image may have prepared several nodes.
 pub(super) fn is_of_prepare(node: &NodeFacts, key: &PublicKey) -> bool {
+    if !matches!(node.manifest, Probe::Absent) {
+        return false;
+    }
     let accepted = node.verifying_keys.present().map(Vec::as_slice).unwrap_or_default();
     let successor = node.standby_key.present().filter(|successor| accepted.contains(successor));
     successor.is_some_and(|successor| successor == key || node.signing_key.present() == Some(key))
