@@ -119,9 +119,8 @@ async fn carry_out(
     Ok(())
 }
 
-/// Carries a call on only as long as this node leads; `None` where it does not. The SDK tries again by itself: after a standstill of this
-/// process that would undo what the next leader has done meanwhile. What comes of a call that is dropped, nobody knows, as after a lost
-/// answer.
+/// Carries a call on only as long as this node leads; `None` where it does not. The SDK tries again by itself within its own limit of time:
+/// that could undo what the next leader has done meanwhile. What comes of a call that is dropped, nobody knows, as after a lost answer.
 async fn while_leading<F: Future>(may_act: MayAct<'_>, call: F) -> Option<F::Output> {
     let mut call = std::pin::pin!(call);
     let step = |context: &mut Context<'_>| match may_act() {
@@ -205,5 +204,27 @@ fn kind_of(reason: &Reason) -> (FaultKind, &'static str) {
         | Reason::TooLarge
         | Reason::BrokenBody
         | Reason::Other(_) => (FaultKind::Wait, "AWSRefused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn call_is_not_carried_on_once_another_node_leads() {
+        let (leads, steps) = (AtomicBool::new(true), AtomicUsize::new(0));
+        let call = std::future::poll_fn(|context| {
+            steps.fetch_add(1, Relaxed);
+            leads.store(false, Relaxed);
+            context.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        assert_eq!(while_leading(&|| leads.load(Relaxed), call).await, None);
+        assert_eq!(steps.load(Relaxed), 1);
+        assert_eq!(while_leading(&|| true, async { 7 }).await, Some(7));
+        assert_eq!(while_leading(&|| false, async { 7 }).await, None);
     }
 }
