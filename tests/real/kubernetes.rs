@@ -32,8 +32,8 @@ const MANIFEST: &str = include_str!("../fixtures/kubeadm-1.36.3/default.yaml");
 /// Longest wait for anything the bench waits for.
 const LIMIT: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(50);
-/// Each live node takes about 350 MiB and, while it starts, a whole core.
-static PLACES: Semaphore = Semaphore::const_new(2);
+/// Each live node takes about 350 MiB and, while it starts, a whole core; then its test mostly waits.
+static PLACES: Semaphore = Semaphore::const_new(3);
 
 /// A live node; everything it started ends when it is dropped, also when the test is killed.
 #[derive(Debug)]
