@@ -11,7 +11,7 @@ use crate::{
     model::{
         file::ExpectedFile,
         key::SigningKey,
-        keyring::{KeyState, Keyring, KeyringKey, Origin},
+        keyring::{KeyState, Keyring, KeyringKey, Origin, check_room},
         memory::{self, PublishedKey},
         rotation,
         rotation::Ack,
@@ -77,6 +77,8 @@ pub(super) async fn found(
     leaving: &[PublishedKey],
     at: Timestamp,
 ) -> anyhow::Result<()> {
+    // Before keys are made that could never be used, and that no store forgets.
+    check_room(others, 2)?;
     let key = make(world, KeyState::Signing, at).await?;
     let standby = make(world, KeyState::Standby, at).await?;
     let keyring = rotation::with_standby(&rotation::found(cluster, issuer, key), standby);
@@ -90,6 +92,7 @@ pub(super) async fn add_standby(
     replaces: &str,
     at: Timestamp,
 ) -> anyhow::Result<()> {
+    check_room(&keyring.keys, 1)?;
     let standby = make(world, KeyState::Standby, at).await?;
     let changed = match promotes {
         true => rotation::promote(keyring, standby, at),

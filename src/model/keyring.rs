@@ -238,11 +238,7 @@ impl Keyring {
         if of(KeyState::Signing) != 1 || of(KeyState::Standby) > 1 {
             return Err(KeyringError::Signers { signing: of(KeyState::Signing), standby: of(KeyState::Standby) });
         }
-        let published = self.keys.iter().filter(|key| key.state.is_published()).count();
-        let accepted = self.keys.iter().filter(|key| key.state.is_accepted()).count();
-        if published > MOST_PUBLISHED || accepted > MOST_ACCEPTED {
-            return Err(KeyringError::TooMany { published, accepted });
-        }
+        check_room(&self.keys, 0)?;
         if let Some(kid) = repeated(self.keys.iter().map(|key| key.kid.as_str())) {
             return Err(KeyringError::Twice { what: "key", name: kid.to_owned() });
         }
@@ -341,6 +337,19 @@ impl KeyringKey {
         found
             .filter(|key| named.as_ref() == Ok(key.kid()))
             .ok_or_else(|| KeyringError::WrongKey { kid: self.kid.clone() })
+    }
+}
+
+/// Whether a keyring with these keys has room for `more` that are published.
+///
+/// # Errors
+/// It has not.
+pub fn check_room(keys: &[KeyringKey], more: usize) -> Result<(), KeyringError> {
+    let published = keys.iter().filter(|key| key.state.is_published()).count().saturating_add(more);
+    let accepted = keys.iter().filter(|key| key.state.is_accepted()).count().saturating_add(more);
+    match published > MOST_PUBLISHED || accepted > MOST_ACCEPTED {
+        true => Err(KeyringError::TooMany { published, accepted }),
+        false => Ok(()),
     }
 }
 

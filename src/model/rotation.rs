@@ -180,7 +180,8 @@ fn take_keys(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) -> O
     let new = seen.acks.iter().filter(is_member).flat_map(|ack| &ack.keys).find(|key| !is_known(&key.kid))?;
     let mut changed = keyring.clone();
     changed.keys.push(KeyringKey::adopted(&new.kid, &new.public_key, KeyState::Draining, now));
-    Some(changed)
+    // Where there is no room for it, its node says so, and what makes room goes on.
+    changed.check().is_ok().then_some(changed)
 }
 
 fn note_published(keyring: &Keyring, seen: Seen<'_>, _: &Policy, now: Timestamp) -> Option<Keyring> {

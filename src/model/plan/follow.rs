@@ -6,7 +6,7 @@ mod unknown_keys;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    file::{Digest, ExpectedFile},
+    file::ExpectedFile,
     key::{PublicKey, verification_pem},
     keyring::{KeyState, Keyring},
     manifest::Manifest,
@@ -87,11 +87,9 @@ fn before_kubeadm(
     plan: &mut Plan,
 ) {
     plan.notices.push(format!("no {} yet: kubeadm has not run on this node", desired.manifest.display()));
-    let is_busy = node.kubeadm_runs || node.proven != Probe::Absent;
-    if is_busy || unknown_keys::come_first(desired, node, followed, now, plan) {
-        return;
+    if !node.kubeadm_runs && node.proven == Probe::Absent {
+        unknown_keys::write_before_start(desired, node, followed, keys, now, plan);
     }
-    plan.actions.extend(key_files(desired, node, keys));
 }
 
 /// The key files as they are wanted, in an order in which at no moment a key stands in the signing key file that is not accepted.
@@ -101,15 +99,10 @@ fn key_files(desired: &Desired, node: &NodeFacts, keys: &[PublicKey]) -> Vec<Act
     let accepts_the_next = node.verifying_keys.present().is_some_and(|found| found.contains(&keys[0]));
     match leaves {
         Some(_) if accepts_the_next => signing.into_iter().chain(verifying_file(desired, node, keys)).collect(),
-        // What is too much then leaves with the next change; what was made here and never used, at once.
+        // What is too much then leaves with the next change.
         Some(leaves) => {
             let both: Vec<PublicKey> = keys.iter().chain([leaves]).cloned().collect();
-            let again = unknown_keys::is_of_prepare(node, leaves).then(|| Action::ReplaceVerifyingKeys {
-                path: desired.verifying_keys.clone(),
-                pem: verification_pem(keys),
-                expected: ExpectedFile::Unchanged(Digest::of(verification_pem(&both).as_bytes())),
-            });
-            verifying_file(desired, node, &both).into_iter().chain(signing).chain(again).collect()
+            verifying_file(desired, node, &both).into_iter().chain(signing).collect()
         }
         None => verifying_file(desired, node, keys).into_iter().chain(signing).collect(),
     }
@@ -156,10 +149,9 @@ impl Follower<'_> {
         if self.node().api_server == ApiServer::None && self.lacks_documents(plan) {
             return plan.later.push(self.edit.replacement());
         }
-        if unknown_keys::come_first(self.desired, self.node(), self.followed, self.now, plan) {
+        if !unknown_keys::write_before_start(self.desired, self.node(), self.followed, self.keys, self.now, plan) {
             return;
         }
-        plan.actions.extend(key_files(self.desired, self.node(), self.keys));
         if !self.edit.flags_are_right && self.edit.wanted_text != found.text() {
             plan.actions.push(self.edit.replacement());
         }

@@ -74,15 +74,13 @@ impl Look<'_> {
         }
     }
 
-    /// The port that API servers are to call: the one of before as long as a node is configured for it.
+    /// The port that API servers are to call: the one of before as long as a node is configured for another one than this.
     fn port(&self, before: Option<u16>) -> u16 {
-        let servers = servers(self.shared);
-        let is_for = |ack: &Ack, port| {
-            let state = ack.webhook.as_ref().filter(|_| servers.contains(&ack.node) && is_fresh(ack, self.now));
-            state.is_some_and(|state| state.port == port)
-        };
-        let stays = |port: &u16| self.shared.acks.iter().any(|ack| is_for(ack, *port));
-        before.filter(stays).unwrap_or(self.desired.webhook.port)
+        let (servers, wanted) = (servers(self.shared), self.desired.webhook.port);
+        let is_elsewhere = |ack: &Ack| ack.webhook.as_ref().is_some_and(|state| state.port != wanted);
+        let mut acks = self.shared.acks.iter().filter(|ack| servers.contains(&ack.node) && is_fresh(ack, self.now));
+        let stays = acks.any(is_elsewhere);
+        before.filter(|_| stays).unwrap_or(wanted)
     }
 
     /// Mends what differs from what is wanted; whether nothing did.

@@ -129,25 +129,74 @@ fn running_node_with_more_keys_than_the_keyring_brings_them_in_before_its_files_
     assert_eq!((accepted_by_all(&fleet), fleet.waits()), (vec![0, 2], Vec::new()));
 }
 
+/// An adopted cluster with its keyring in S3, and a fourth machine with keys that the keyring does not know.
+fn joined_with_keys_of_its_own(has_manifest: bool) -> Fleet {
+    let mut fleet = Fleet::adopted(3);
+    fleet.in_s3 = true;
+    fleet.nodes.push(fresh(&fleet, 4, Some(1), &[0, 1, 2]));
+    if has_manifest {
+        fleet.nodes[3].manifest = Some(MANIFEST.replace("192.0.2.10", "192.0.2.4"));
+    }
+    fleet
+}
+
 #[test]
-fn joining_node_with_more_keys_than_the_keyring_brings_them_in_before_its_files_change() {
+fn joining_node_brings_in_its_keys_while_a_node_that_may_accept_them_is_silent_and_is_right_in_one_pass() {
     for has_manifest in [true, false] {
-        let mut fleet = Fleet::adopted(3);
-        fleet.in_s3 = true;
-        fleet.nodes.push(fresh(&fleet, 4, Some(0), &[0, 1, 2]));
-        if has_manifest {
-            fleet.nodes[3].manifest = Some(MANIFEST.replace("192.0.2.10", "192.0.2.4"));
+        let mut fleet = joined_with_keys_of_its_own(has_manifest);
+        fleet.nodes[2].has_irsad = false;
+        fleet.pass_time(3 * 3_600);
+        for number in 0..2 {
+            fleet.pass(number, usize::MAX);
+        }
+        // Wherever its pass ends, its first API server accepts what every API server accepts, and what its files held.
+        for most in 0..8 {
+            let mut cut = fleet.clone();
+            cut.pass(3, most);
+            let files = &cut.nodes[3].verifying;
+            assert!([0, 1, 2].iter().all(|number| files.contains(&key(*number))), "{most}: {files:?}");
         }
         fleet.pass(3, usize::MAX);
         assert_eq!(states(&fleet, &[1, 2]), [ADOPTED; 2], "by the joining node itself");
-        fleet.pass(3, usize::MAX);
-        let files = &fleet.nodes[3].verifying;
-        assert!([0, 1, 2].iter().all(|number| files.contains(&key(*number))), "{files:?}");
+        assert_eq!(fleet.nodes[3].signing, Some(key(0)));
+        fleet.nodes[2].has_irsad = true;
         run_kubeadm(&mut fleet, 3);
         fleet.settle();
         assert_eq!((accepted_by_all(&fleet), fleet.waits()), (vec![0, 1, 2], Vec::new()));
         assert_eq!(fleet.restarts(), [1, 1, 1, 1]);
     }
+}
+
+#[test]
+fn old_disk_brings_back_no_key_that_every_node_shows_not_to_accept() {
+    for has_manifest in [true, false] {
+        let mut fleet = joined_with_keys_of_its_own(has_manifest);
+        fleet.rounds(20);
+        let node = &fleet.nodes[3];
+        let accepted: Vec<String> = fleet.state().accepted().map(|key| key.kid.clone()).collect();
+        let found: Vec<String> = node.verifying.iter().map(|key| key.kid().to_string()).collect();
+        assert_eq!((states(&fleet, &[1, 2]), found), (vec![None; 2], accepted));
+        assert!(node.signing == Some(key(0)));
+    }
+}
+
+#[test]
+fn node_with_more_keys_than_the_keyring_has_room_for_signs_as_all_do_and_a_person_is_told() {
+    let mut fleet = Fleet::adopted(2);
+    fleet.in_s3 = true;
+    let keys: Vec<PublicKey> = world::more_keys().into_iter().skip(10).take(8).collect();
+    fleet.nodes.push(Node { verifying: keys.clone(), ..fresh(&fleet, 3, Some(0), &[]) });
+    fleet.nodes[1].has_irsad = false;
+    fleet.pass_time(3 * 3_600);
+    fleet.pass(0, usize::MAX);
+    let before = fleet.state();
+    fleet.pass(2, usize::MAX);
+    assert_eq!(fleet.state(), before);
+    assert!(
+        fleet.nodes[2].verifying.contains(&key(0)) && keys.iter().all(|key| fleet.nodes[2].verifying.contains(key))
+    );
+    let told = fleet.plan(2).needs_a_person;
+    assert!(told.iter().any(|why| why.contains("cannot be taken into the keyring: the keyring has")), "{told:?}");
 }
 
 #[test]
@@ -245,6 +294,27 @@ fn prepared_node_that_comes_to_the_keyring_of_another_gives_up_its_keys_unused()
     let wanted: Vec<String> = fleet.state().accepted().map(|key| key.kid.clone()).collect();
     let found: Vec<String> = fleet.nodes[1].verifying.iter().map(|key| key.kid().to_string()).collect();
     assert_eq!(found, wanted);
+}
+
+#[test]
+fn prepared_node_is_right_wherever_its_first_pass_is_cut_and_gives_up_its_keys_with_the_next() {
+    for most in 0..8 {
+        let mut fleet = being_made(None, &[]);
+        fleet.nodes[0].leads = true;
+        assert!(fleet.rounds(20), "{:?}", fleet.waits());
+        let node =
+            Node { standby: Some(key(2)), of_prepare: vec![key(1), key(2)], ..fresh(&fleet, 2, Some(1), &[1, 2]) };
+        fleet.nodes.push(node);
+        fleet.pass(1, most);
+        let (signing, verifying) = (fleet.nodes[1].signing.clone(), fleet.nodes[1].verifying.clone());
+        assert!(signing.is_some_and(|signing| verifying.contains(&signing)), "{most}");
+        assert!(fleet.rounds(20), "{most}: {:?}", fleet.waits());
+        assert_eq!(fleet.nodes[1].standby, None, "{most}");
+        assert_eq!(
+            fleet.nodes[1].signing.as_ref().map(|key| key.kid().to_string()),
+            fleet.state().signing().map(|key| key.kid.clone())
+        );
+    }
 }
 
 #[test]

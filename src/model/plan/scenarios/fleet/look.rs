@@ -11,6 +11,10 @@ use crate::model::{
 };
 
 impl Fleet {
+    pub fn restarts(&self) -> Vec<usize> {
+        self.nodes.iter().map(|node| node.restarts).collect()
+    }
+
     /// What each node waits for.
     pub fn waits(&self) -> Vec<String> {
         let plans = (0..self.nodes.len()).map(|number| self.plan(number));

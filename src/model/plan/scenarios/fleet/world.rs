@@ -20,7 +20,7 @@ pub const DAY: i64 = 86_400;
 /// How long an API server is away when its manifest changes, in seconds.
 const RESTART: i64 = 20;
 
-fn more_keys() -> Vec<PublicKey> {
+pub fn more_keys() -> Vec<PublicKey> {
     PublicKey::read_all(MORE_KEYS.as_bytes()).expect("keys")
 }
 
@@ -245,10 +245,6 @@ impl Fleet {
         plan.actions.is_empty()
     }
 
-    pub fn restarts(&self) -> Vec<usize> {
-        self.nodes.iter().map(|node| node.restarts).collect()
-    }
-
     pub fn put_keyring(&mut self, keyring: &Keyring, replaces: Option<&str>) -> Result<(), Conflict> {
         let found = self.keyring.is_some().then(|| self.version.to_string());
         if found.as_deref() != replaces {
@@ -313,9 +309,13 @@ impl Fleet {
                     node.signing.as_ref().is_none_or(is_accepted) || node.never_started,
                     "a key signs that is not accepted"
                 );
-                let made_here = |key: &PublicKey| node.never_started && node.of_prepare.contains(key);
+                let is_fresh = |ack: &rotation::Ack| now.duration_since(ack.at) < ack::EXPIRY;
+                let refused = |kid: &str| self.acks.values().all(|(ack, _)| is_fresh(ack) && !ack.has(kid));
+                let of_no_token = |key: &PublicKey| {
+                    node.never_started && (node.of_prepare.contains(key) || refused(key.kid().as_str()))
+                };
                 let keyring = self.keyring.as_deref().map(|bytes| Keyring::parse(bytes, "prod-1").expect("a keyring"));
-                for lost in before.iter().filter(|key| !node.verifying.contains(key) && !made_here(key)) {
+                for lost in before.iter().filter(|key| !node.verifying.contains(key) && !of_no_token(key)) {
                     let known = keyring.as_ref().and_then(|keyring| keyring.key(lost.kid().as_str()));
                     let is_over = known.is_some_and(|key| !key.state.is_accepted());
                     assert!(is_over, "{} drops key {}, which nobody let go", node.name, lost.kid());
