@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{self, Read},
+    net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -49,7 +50,14 @@ impl Machine {
         for file in ["pki/sa.key", "manifests/kube-apiserver.yaml"] {
             fs::set_permissions(root.join("etc/kubernetes").join(file), fs::Permissions::from_mode(0o600))?;
         }
-        Ok(Self { folder: Some(folder), root, environment: Vec::new(), launcher: Vec::new() })
+        let machine = Self { folder: Some(folder), root, environment: Vec::new(), launcher: Vec::new() };
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // Files that come later say it in its place.
+        machine.write(
+            "/etc/irsad/irsad.d/00-ports.yaml",
+            &format!("webhook: {{ port: {port} }}\nmetrics: {{ port: 0 }}\n"),
+        )?;
+        Ok(machine)
     }
 
     /// A root folder that somebody else looks after.

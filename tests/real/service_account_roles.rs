@@ -44,7 +44,7 @@ impl Scene {
         cloud.serve_folder(&host, &machine.path("/srv/oidc"));
         let configuration = format!(
             "version: 1\ncluster: {cluster}\nissuer: {{ store: \"file:///srv/oidc\", url: \"https://{host}\" }}\n\
-             provider: {{ manage: false }}\napiServer: {{ restart: never }}\nwebhook: {{ mode: none }}\nroles: {{ mode: crd }}\n"
+             provider: {{ manage: false }}\napiServer: {{ restart: never }}\nwebhook: {{ mode: none }}\nmetrics: {{ port: 0 }}\nroles: {{ mode: crd }}\n"
         );
         machine.write("/etc/irsad/irsad.yaml", &configuration)?;
         for namespace in ["shop", "ops"] {

@@ -20,7 +20,8 @@ fn line<'a>(verified: &'a str, statement: &str) -> &'a str {
 async fn api_server_is_not_changed_before_the_cache_serves_what_the_closed_bucket_holds() -> Result {
     let Some(cloud) = world_outside() else { return Ok(()) };
     let issuer = format!("issuer: {{ store: \"s3://{BUCKET}\", access: external, url: \"{ISSUER}\" }}\n");
-    let configuration = format!("version: 1\ncluster: adoption\n{issuer}webhook: {{ mode: none }}\n");
+    let configuration =
+        format!("version: 1\ncluster: adoption\n{issuer}webhook: {{ mode: none }}\nmetrics: {{ port: 0 }}\n");
     cloud.serve_bucket(HOST, BUCKET);
     cloud.put_copy(HOST, JWKS, OTHER_KEYS);
     cloud.keep_copies(HOST, true);

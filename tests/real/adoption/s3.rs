@@ -10,6 +10,7 @@ use crate::{
         client::{ask, call},
     },
     irsad::{Machine, Result},
+    kubernetes::free_ports,
     outsider,
 };
 
@@ -20,7 +21,9 @@ const ROLE: &str = "checkout";
 #[tokio::test]
 async fn s3_cluster_end_to_end() -> Result {
     let Some(cloud) = world_outside() else { return Ok(()) };
-    let config = format!("version: 1\ncluster: adoption\nissuer: {{ store: \"s3://{BUCKET}\" }}\n");
+    let [port, ..] = free_ports()?;
+    let ports = format!("webhook: {{ port: {port} }}\nmetrics: {{ port: 0 }}\n");
+    let config = format!("version: 1\ncluster: adoption\nissuer: {{ store: \"s3://{BUCKET}\" }}\n{ports}");
     let scene = Scene::in_aws(cloud, &format!("{config}provider: {{ tags: {{ team: platform }} }}\n")).await?;
     let old_token = scene.node.mint(None).await?;
     let daemon = scene.machine.daemon(&[])?;

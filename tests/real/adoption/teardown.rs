@@ -17,7 +17,7 @@ use crate::{
         client::{ask, call},
     },
     irsad::{Machine, PATIENCE, Result, Said},
-    kubernetes::{KUBEADM_ISSUER, Node},
+    kubernetes::{KUBEADM_ISSUER, Node, free_ports},
 };
 
 const TORN_DOWN: &str = "/var/lib/irsad/torn-down.json";
@@ -36,7 +36,9 @@ async fn in_s3(bucket: &str) -> Result<Option<Scene>> {
     let node = Node::start().await?;
     let mut machine = Machine::at(&node.root());
     cloud.environment().iter().for_each(|(name, value)| machine.set(name, value));
-    machine.write(CONFIG, &format!("version: 1\ncluster: adoption\nissuer: {{ store: \"s3://{bucket}\" }}\n{SOON}"))?;
+    let [port, ..] = free_ports()?;
+    let issuer = format!("version: 1\ncluster: adoption\nissuer: {{ store: \"s3://{bucket}\" }}\n");
+    machine.write(CONFIG, &format!("{issuer}webhook: {{ port: {port} }}\nmetrics: {{ port: 0 }}\n{SOON}"))?;
     Ok(Some(Scene { node, cloud, machine }))
 }
 
