@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Check, Outcome, api_server, documents, trusted};
 use crate::model::{
-    plan::{Desired, Facts, Shared, torn_down},
+    plan::{Desired, Facts, Shared, torn_down, torn_down_contradiction},
     request::teardown_progress,
     rotation::Stage,
 };
@@ -15,7 +15,13 @@ pub fn teardown(desired: &Desired, facts: &Facts, now: Timestamp) -> Option<Vec<
     let line = |statement: String| Check { statement, outcome: Outcome::Holds };
     if let Some(done) = facts.node.torn_down.present() {
         let said = torn_down(done, now).into_iter().next().unwrap_or_default();
-        return Some([vec![line(said)], api_server(facts, &done.issuer)].concat());
+        // The keyring of before, which a restore of etcd has brought back.
+        let stays = torn_down_contradiction(facts).map(|why| Check {
+            statement: "nothing wants the issuer back that was torn down".to_owned(),
+            outcome: Outcome::Fails(why),
+        });
+        let lines = std::iter::once(line(said)).chain(stays);
+        return Some(lines.chain(api_server(facts, &done.issuer)).collect());
     }
     let Shared::Seen(shared) = &facts.shared else { return None };
     let keyring = &shared.keyring.present()?.keyring;

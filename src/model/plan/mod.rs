@@ -48,7 +48,7 @@ pub use missed::PodsFacts;
 use shared::Following;
 pub use shared::followed;
 pub use teardown::{BucketContent, RolesLeft, TeardownFacts, is_in_use, is_looked_after, left_alone, pointed_at_by};
-pub use torn_down::sentences as torn_down;
+pub use torn_down::{contradiction as torn_down_contradiction, sentences as torn_down};
 pub use trust_policy::TrustPolicyFacts;
 
 pub use webhook::{UpstreamFacts, WebhookFacts, webhooks_missing};

@@ -83,11 +83,11 @@ pub(super) fn gives_credentials(desired: &Desired, following: Following<'_>, now
 }
 
 /// Whether tokens of ours are minted, or may be: pods are given them, and roles are kept for them.
+///
+/// Not on a node that remembers the end of a teardown, whatever keyring a restore of etcd has brought back: a person decides there.
 pub fn is_in_use(desired: &Desired, facts: &Facts, now: Timestamp) -> bool {
-    match followed(facts) {
-        Some(followed) => gives_credentials(desired, Following::Keyring(followed), now),
-        None => facts.node.torn_down.present().is_none(),
-    }
+    let gives = |followed| gives_credentials(desired, Following::Keyring(followed), now);
+    facts.node.torn_down.present().is_none() && followed(facts).is_none_or(gives)
 }
 
 /// Whether the cluster's documents and provider are looked after: not while a teardown removes them, and not after it.

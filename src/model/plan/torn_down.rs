@@ -35,6 +35,13 @@ pub(super) fn rest(facts: &Facts, now: Timestamp) -> Option<Plan> {
     Some(plan)
 }
 
+/// Why a node that remembers the end of a teardown cannot rest: the keyring that is there wants our issuer, and is not of its time.
+pub fn contradiction(facts: &Facts) -> Option<String> {
+    let (torn_down, Shared::Seen(shared)) = (facts.node.torn_down.present()?, &facts.shared) else { return None };
+    let stored = shared.keyring.present().filter(|stored| !has_ended(&stored.keyring))?;
+    of_another_time(torn_down, stored)
+}
+
 /// What is wrong with a keyring that wants our issuer; `None` where it is the one of the teardown, which was taken back.
 ///
 /// A restore of etcd brings back the keyring of before. Whoever followed it would sign as an issuer again whose provider and documents are

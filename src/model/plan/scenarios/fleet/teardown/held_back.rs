@@ -138,13 +138,19 @@ fn node_that_remembers_an_earlier_teardown_deletes_no_keyring_that_is_in_use() {
          (nothing changed, kube-apiserver signs as {OLD}); to have irsad's issuer again, on every node rm /var/lib/irsad/torn-down.json and \
          systemctl reload irsad, to be without it, irsad teardown after that, or take irsad off the nodes"
     );
-    assert_eq!((plan.actions, plan.needs_a_person), (Vec::new(), vec![expected]));
+    assert_eq!((plan.actions, plan.needs_a_person), (Vec::new(), vec![expected.clone()]));
+    let facts = fleet.facts(0);
+    assert!(!is_in_use(&fleet.desired, &facts, fleet.now), "no role is made, no pod is changed");
+    let checks = checks::teardown(&fleet.desired, &facts, fleet.now).expect("checks of a teardown");
+    assert!(checks.iter().any(|check| check.outcome == Outcome::Fails(expected.clone())), "{checks:?}");
     fleet.settle();
     assert!(fleet.keyring.is_some() && fleet.provider.is_some());
     fleet.nodes[0].torn_down = None;
     fleet.settle();
     fleet.outlive();
     fleet.assert_torn_down();
+    let checks = checks::teardown(&fleet.desired, &fleet.facts(0), fleet.now).expect("checks of a teardown");
+    assert!(checks.iter().all(|check| !matches!(check.outcome, Outcome::Fails(_))), "{checks:?}");
 }
 
 fn torn_down_generation(fleet: &Fleet) -> u64 {
