@@ -23,8 +23,9 @@ pub type MayAct<'a> = &'a (dyn Fn() -> bool + Sync);
 /// Looks at the role and makes it what it should be.
 ///
 /// # Errors
-/// Who can cure what stands in the way. What was done before it stays, but policies that were taken for a change that IAM then refused are
-/// given back; the role permits nobody what is not wanted.
+/// Who can cure what stands in the way. What was done before it stays, but policies that were taken are given back where IAM refuses a
+/// change before others are trusted: the role permits those of before what it permitted them then. Once others are trusted, it permits
+/// them nothing that is not wanted, and may lack what is.
 pub async fn bring(iam: &Iam, wanted: &WantedRole, may_act: MayAct<'_>) -> Result<Brought, RoleFault> {
     let mut last = None;
     for _ in 0..LOOKS {

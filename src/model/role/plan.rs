@@ -1,6 +1,6 @@
 //! What brings a role from how it was found to how it should be.
 //!
-//! Order of the actions: stopping after any of them leaves a role that permits nobody what is not wanted.
+//! Order of the actions: stopping after any of them leaves a role that permits nobody what they had not before and are not to have.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -135,11 +135,20 @@ fn creation(wanted: &WantedRole) -> Vec<RoleAction> {
 }
 
 /// What restricts goes before what permits. Only where the same service accounts keep the role, a policy that replaces another is
-/// attached before the other goes: their pods need one of them at any time.
+/// attached before the other goes: their pods need one of them at any time. What permits nothing comes before anything is taken: IAM may
+/// refuse it, and what was taken before another trust policy is not given back after it.
 fn changes(wanted: &WantedRole, found: &FoundRole) -> Vec<RoleAction> {
     let mut actions = Vec::new();
     if let Some(boundary) = wanted.boundary.as_ref().filter(|arn| found.boundary.as_deref() != Some(arn.as_str())) {
         actions.push(RoleAction::SetBoundary(boundary.clone()));
+    }
+    if found.max_session_seconds != u64::from(wanted.max_session.seconds()) {
+        actions.push(RoleAction::SetMaxSession(wanted.max_session));
+    }
+    let tags: BTreeMap<_, _> =
+        wanted.tags.clone().into_iter().filter(|(key, value)| found.tags.get(key) != Some(value)).collect();
+    if !tags.is_empty() {
+        actions.push(RoleAction::Tag(tags));
     }
     let is_trusted_alike = says_the_same(&found.trust_policy, &wanted.trust_policy);
     let (mut take, give) = permissions(wanted, found);
@@ -155,14 +164,6 @@ fn changes(wanted: &WantedRole, found: &FoundRole) -> Vec<RoleAction> {
     actions.extend(take_first);
     if !is_trusted_alike {
         actions.push(RoleAction::SetTrustPolicy(wanted.trust_policy.clone()));
-    }
-    if found.max_session_seconds != u64::from(wanted.max_session.seconds()) {
-        actions.push(RoleAction::SetMaxSession(wanted.max_session));
-    }
-    let tags: BTreeMap<_, _> =
-        wanted.tags.clone().into_iter().filter(|(key, value)| found.tags.get(key) != Some(value)).collect();
-    if !tags.is_empty() {
-        actions.push(RoleAction::Tag(tags));
     }
     actions.extend(give);
     actions.extend(take_last);
