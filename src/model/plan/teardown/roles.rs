@@ -4,7 +4,7 @@ use super::{Removal, RolesLeft, TeardownFacts};
 use crate::model::{
     plan::{Action, Plan, WAITING_INTERVAL},
     probe::Probe,
-    role::{Owner, RoleName, path},
+    role::{CLUSTER_TAG, Owner, RoleName, path},
 };
 
 impl Removal<'_> {
@@ -12,7 +12,7 @@ impl Removal<'_> {
     pub(super) fn roles(&self, found: &TeardownFacts, remains: &mut Vec<String>, plan: &mut Plan) -> bool {
         let Some(roles) = &found.roles else { return true };
         if !found.removes_roles {
-            remains.extend(left_alone(roles, &self.followed.shared.cluster));
+            remains.extend(remaining(roles, &self.followed.shared.cluster));
             return true;
         }
         match roles {
@@ -48,10 +48,23 @@ pub(super) fn let_go(found: &TeardownFacts, plan: &mut Plan) -> bool {
     }
 }
 
-/// What to say of the roles of a cluster whose `roles.mode` is `none`: irsad may not remove them then.
+/// What to say, before a teardown, of the roles of a cluster whose `roles.mode` is `none`: irsad may not remove them then.
 pub fn left_alone(roles: &Probe<RolesLeft>, cluster: &str) -> Option<String> {
-    let path = path(cluster);
     let cure = "to have irsad remove those that it made, set roles.mode to list, without roles, and ask again; or aws iam delete-role each";
+    not_removed(roles, cluster, cure)
+}
+
+/// The same after it: nobody asks for a second one.
+fn remaining(roles: &Probe<RolesLeft>, cluster: &str) -> Option<String> {
+    let cure = format!(
+        "those with tag {CLUSTER_TAG}={cluster} (aws iam list-role-tags) may be deleted by hand: detach and delete their policies, then aws iam \
+         delete-role"
+    );
+    not_removed(roles, cluster, &cure)
+}
+
+fn not_removed(roles: &Probe<RolesLeft>, cluster: &str, cure: &str) -> Option<String> {
+    let path = path(cluster);
     match roles {
         Probe::Absent => None,
         Probe::Present(left) if left.others.is_empty() => None,
@@ -60,7 +73,7 @@ pub fn left_alone(roles: &Probe<RolesLeft>, cluster: &str) -> Option<String> {
         }
         Probe::Unknown(why) => Some(format!(
             "IAM roles below {path} may be left (roles.mode is none, and they could not be listed: {why}); aws iam list-roles --path-prefix \
-             {path} names them"
+             {path} names them; {cure}"
         )),
     }
 }

@@ -284,8 +284,8 @@ fn roles_that_irsad_may_not_remove_are_named_with_what_to_do() {
     fleet.assert_torn_down();
     assert_eq!((fleet.roles.len(), fleet.held.len()), (1, 0));
     let remains = fleet.nodes[0].torn_down.as_ref().expect("torn down").remains.clone();
-    let expected = "IAM roles below /irsad/prod-1/ stay, because roles.mode is none: checkout; to have irsad remove those that it made, set \
-                    roles.mode to list, without roles, and ask again; or aws iam delete-role each";
+    let expected = "IAM roles below /irsad/prod-1/ stay, because roles.mode is none: checkout; those with tag irsad/cluster=prod-1 (aws \
+                    iam list-role-tags) may be deleted by hand: detach and delete their policies, then aws iam delete-role";
     assert_eq!(remains[0], expected);
 }
 
