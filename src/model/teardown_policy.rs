@@ -39,9 +39,12 @@ pub fn teardown_policy(duties: &TeardownDuties<'_>) -> Result<Option<String>, Po
         let delete = Statement::of_role("IrsadTeardownProvider", &["iam:DeleteOpenIDConnectProvider"], provider);
         statements.push(delete.with_condition(ours));
     }
-    if duties.objects.is_some() && duties.created_bucket {
+    if duties.objects.is_some() || duties.provider.is_some() {
+        let mut lists = vec!["iam:ListRoles"];
+        if duties.objects.is_some() && duties.created_bucket {
+            lists.insert(0, "iam:ListOpenIDConnectProviders");
+        }
         // A list has no resource of its own (service authorization reference, "Actions, resources, and condition keys for IAM").
-        let lists = ["iam:ListOpenIDConnectProviders", "iam:ListRoles"];
         statements.push(Statement::of_role("IrsadTeardownSeen", &lists, "*"));
     }
     if let Some(objects) = &duties.objects {
@@ -108,7 +111,11 @@ mod tests {
         assert_eq!(policy["Statement"], expected);
         let theirs = TeardownDuties { created_bucket: false, provider: None, ..all.clone() };
         let policy = teardown_policy(&theirs)?.ok_or("a policy")?;
-        assert!(!policy.contains("s3:DeleteBucket") && !policy.contains("iam:"), "{policy}");
+        assert!(!policy.contains("s3:DeleteBucket") && !policy.contains("OpenIDConnect"), "{policy}");
+        assert!(policy.contains("iam:ListRoles"), "roles that are left are named: {policy}");
+        let provider_alone = TeardownDuties { objects: None, ..all.clone() };
+        let policy = teardown_policy(&provider_alone)?.ok_or("a policy")?;
+        assert!(policy.contains("iam:ListRoles") && !policy.contains("iam:ListOpenID"), "{policy}");
         assert_eq!(teardown_policy(&TeardownDuties { objects: None, provider: None, ..all })?, None);
         Ok(())
     }

@@ -52,8 +52,11 @@ pub async fn look_at_what_goes(world: &mut World, desired: &Desired) -> Teardown
     match world.aws().await {
         Ok(clients) => {
             let owner = world.settings.owner_tag();
-            let (provider, bucket, pointing) =
-                tokio::join!(ask_provider(&clients, &owner), ask_bucket(&clients, &owner), ask_pointing(&clients));
+            let (provider, bucket, pointing) = tokio::join!(
+                ask_provider(&clients, &owner),
+                ask_bucket(&clients, &owner),
+                ask_pointing(&clients, desired)
+            );
             let roles = ask_roles(&clients.iam, world.settings.cluster.as_str(), removes_roles).await;
             TeardownFacts { provider: Some(provider), bucket, pointing, roles: Some(roles), ..nothing }
         }
@@ -85,7 +88,12 @@ async fn ask_held(world: &World) -> Probe<Vec<ServiceAccountRole>> {
 /// Tags are asked for one by one: a list of roles does not show them (IAM API reference, `ListRoles`).
 /// With `roles.mode: none` nobody may ask for tags, and names are enough.
 async fn ask_roles(iam: &Iam, cluster: &str, asks_tags: bool) -> Probe<RolesLeft> {
-    let listed = match iam.roles_below(&role::path(cluster)).await {
+    let path = role::path(cluster);
+    let listed = match asks_tags {
+        true => iam.roles_below(&path).await,
+        false => iam.roles_left_below(&path).await,
+    };
+    let listed = match listed {
         Ok(listed) => listed,
         Err(error) => return Probe::Unknown(sentence(&error)),
     };
@@ -123,8 +131,11 @@ async fn ask_bucket(clients: &AwsClients, owner: &(String, String)) -> Option<Pr
 }
 
 /// Other providers whose issuer lies in the bucket: their ARNs tell their issuers, so that none has to be asked for one by one.
-async fn ask_pointing(clients: &AwsClients) -> Probe<Vec<String>> {
-    let Some(bucket) = &clients.bucket else { return Probe::Absent };
+/// A bucket that irsad has not made stays anyway, and nodes may not list providers for it.
+async fn ask_pointing(clients: &AwsClients, desired: &Desired) -> Probe<Vec<String>> {
+    let Some(bucket) = clients.bucket.as_ref().filter(|_| desired.bucket.as_ref().is_some_and(|it| it.create)) else {
+        return Probe::Absent;
+    };
     match clients.iam.providers().await {
         Ok(arns) => match providers_in(&arns, bucket.bucket(), &clients.provider_arn) {
             found if found.is_empty() => Probe::Absent,

@@ -34,7 +34,18 @@ impl Iam {
     /// # Errors
     /// See [`Reason`].
     pub async fn roles_below(&self, path: &str) -> Result<Vec<FoundRole>, AwsError> {
-        let call = Call::read("iam:ListRoles", path);
+        self.list_below(path, Call::read("iam:ListRoles", path)).await
+    }
+
+    /// The same where only a teardown asks for them: a node that may not is pointed to its policy.
+    ///
+    /// # Errors
+    /// See [`Reason`].
+    pub async fn roles_left_below(&self, path: &str) -> Result<Vec<FoundRole>, AwsError> {
+        self.list_below(path, Call::read("iam:ListRoles", path).of_teardown()).await
+    }
+
+    async fn list_below(&self, path: &str, call: Call) -> Result<Vec<FoundRole>, AwsError> {
         let pages = self.client.list_roles().path_prefix(path).max_items(PAGE).into_paginator().items().send();
         let roles: Result<Vec<Role>, _> = pages.collect().await;
         let roles = roles.map_err(|error| AwsError::from_sdk(call.clone(), &error))?;
