@@ -153,8 +153,7 @@ fn endpoints(section: &Section<'_>) -> Endpoints {
 /// `provider`
 pub(super) fn provider(section: Section<'_>) -> ProviderSettings {
     let manage = section.boolean("manage").unwrap_or(true);
-    let default = || "sts.amazonaws.com".parse().into_iter().collect();
-    let audiences = audiences(&section, section.list("audiences")).unwrap_or_else(default);
+    let audiences = audiences(&section, section.list("audiences")).unwrap_or_else(|| vec![Audience::sts()]);
     let tags = tags(&section);
     section.finish();
     ProviderSettings { manage, audiences, tags }

@@ -146,6 +146,11 @@ pub struct Audience(String);
 pub struct AudienceError(String);
 
 impl Audience {
+    /// What STS asks for, and what a provider has where nothing else is configured.
+    pub fn sts() -> Self {
+        Self("sts.amazonaws.com".to_owned())
+    }
+
     /// The audience as it stands in `aud`.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -133,7 +133,8 @@ fn roles(
                 account: found.cloud.account.clone(),
                 cluster: wish.cluster.clone(),
                 issuers: vec![target.issuer.clone()],
-                audiences: audiences.to_vec(),
+                // Without an audience the configuration says none, and this is its default.
+                audiences: if audiences.is_empty() { vec![Audience::sts()] } else { audiences.to_vec() },
                 boundary: None,
                 tags: BTreeMap::new(),
             };

@@ -636,6 +636,25 @@ fn roles_of_kops_become_entries_of_the_list_and_pods_change_to_them_step_by_step
     Ok(())
 }
 
+#[test]
+fn roles_of_kops_are_taken_over_where_the_provider_has_no_audience_yet() -> Outcome {
+    let mut scene = Scene::after_kops()?;
+    let expected = scene.migration().findings.into_iter().filter(|found| found.contains("eks.amazonaws.com/role-arn"));
+    let expected: Vec<_> = expected.collect();
+    for provider in [Probe::Absent, Probe::Present(FoundProvider { audiences: Vec::new(), tags: BTreeMap::new() })] {
+        scene.cloud.provider = provider;
+        let migration = scene.migration();
+        assert!(
+            text(&migration, CONFIG).contains("    - serviceAccount: myserviceaccount\n"),
+            "{:#?}",
+            migration.findings
+        );
+        let is_there = |found: &String| migration.findings.contains(found);
+        assert!(!expected.is_empty() && expected.iter().all(is_there), "{:#?}", migration.findings);
+    }
+    Ok(())
+}
+
 /// The cluster after kops with other lines in the place of the `iam` section of its specification.
 fn after_kops_with(iam: &str) -> Outcome<Migration> {
     let specification = String::from_utf8(fixture(KOPS, "cluster-completed.spec"))?;
