@@ -33,8 +33,12 @@ impl RolesPlan {
 }
 
 impl Irsad {
-    /// Looks at each role of the list, or of an object. Asks IAM three times for each, and more for its policies.
+    /// Looks at each role of the list, or of an object. Asks IAM three times for each, and more for its policies. Nothing is to be done
+    /// in a cluster that the last look has found torn down, or on its way.
     pub async fn look_at_roles(&mut self) -> RolesPlan {
+        if !self.is_in_use {
+            return RolesPlan::default();
+        }
         if self.world.settings.roles.mode == RolesMode::Crd {
             return self.look_at_objects().await;
         }

@@ -274,6 +274,12 @@ async fn one_node_with_a_folder_goes_back_and_its_documents_are_gone() -> Result
         "{manifest}"
     );
     assert_eq!(scene.starts(), 3);
+    // Nobody makes roles for tokens that nobody mints.
+    let roles = "aws: { region: eu-west-1 }\nroles: { mode: crd }\n";
+    scene.machine.write("/etc/irsad/irsad.d/roles.yaml", roles)?;
+    let said = scene.machine.run(&["plan"])?;
+    assert!(said.code == Some(0) && !said.stdout.contains("roles") && !said.stdout.contains("apply "), "{said:?}");
+    std::fs::remove_file(scene.machine.path("/etc/irsad/irsad.d/roles.yaml"))?;
     // What is put back before a boot is no longer ours.
     drop(daemon);
     let before = scene.machine.everything()?;
