@@ -60,14 +60,12 @@ impl Settings {
             prefix: prefix.clone(),
             create: self.issuer.create_bucket,
             policy_sid: trust_policy::statement_id(self.cluster.as_str()),
-            by_plain_http: self.asks_s3_by_plain_http(),
+            at_own_endpoint: self.has_own_s3(),
         })
     }
 
-    fn asks_s3_by_plain_http(&self) -> bool {
-        let endpoints = &self.aws.endpoints;
-        let endpoint = endpoints.s3.as_ref().or(endpoints.all.as_ref());
-        endpoint.is_some_and(|url| url.as_str().starts_with("http://"))
+    fn has_own_s3(&self) -> bool {
+        self.aws.endpoints.s3.is_some() || self.aws.endpoints.all.is_some()
     }
 
     /// The partition of AWS that this cluster is in.

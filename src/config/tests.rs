@@ -296,6 +296,22 @@ fn issuer_and_store_must_belong_together() {
 }
 
 #[test]
+fn tls_is_not_demanded_of_an_s3_of_the_operators_own() {
+    let keyring = "issuer: { store: s3://prod-1-oidc }\n\
+                   keyring: { store: s3://prod-1-keys, kmsKey: alias/irsad }\n";
+    for (endpoint, is_own) in [
+        ("", false),
+        (", endpointUrl: \"https://s3.example.com\"", true),
+        (", endpointUrl: { s3: \"https://s3.example.com\" }", true),
+        (", endpointUrl: { iam: \"https://iam.example.com\" }", false),
+    ] {
+        let text = format!("version: 1\ncluster: prod-1\n{keyring}aws: {{ region: eu-west-1{endpoint} }}\n");
+        let found = one(&text).keyring_bucket();
+        assert_eq!(found.map(|bucket| bucket.at_own_endpoint), Some(is_own), "{endpoint}");
+    }
+}
+
+#[test]
 fn keyring_is_kept_where_it_is_written_and_nowhere_public() {
     let keyring = |text: &str| format!("{SMALLEST}keyring: {{ {text} }}\n");
     let bucket = "store: s3://prod-1-keys/a, kmsKey: alias/irsad";

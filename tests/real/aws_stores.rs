@@ -301,7 +301,7 @@ fn keyring_bucket_is_set_up_as_planned_and_then_left_alone() {
             name: "planned-keys".parse()?,
             region: "eu-west-1".parse()?,
             prefix: "prod-1".to_owned(),
-            by_plain_http: false,
+            at_own_endpoint: false,
             create: true,
             policy_sid: statement_id("prod-1"),
         };

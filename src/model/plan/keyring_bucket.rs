@@ -20,8 +20,9 @@ pub struct DesiredKeyringBucket {
     pub create: bool,
     /// What the `Sid`s of our statements begin with, see [`statement_id`](crate::model::trust_policy::statement_id).
     pub policy_sid: String,
-    /// S3 is asked over plain HTTP, at an endpoint of the operator's own: a bucket that refuses it would shut irsad out.
-    pub by_plain_http: bool,
+    /// S3 is asked at an endpoint of the operator's own. It may hold plain HTTP for what reaches it, even behind TLS: a bucket that refuses
+    /// that would shut irsad out for good.
+    pub at_own_endpoint: bool,
 }
 
 /// Settings of the keyring's bucket.
@@ -91,7 +92,7 @@ impl DesiredKeyringBucket {
     fn policy(&self, found: &KeyringBucketFacts) -> Result<Option<String>, String> {
         let place = self.place();
         let existing = found.policy.present().map(String::as_str);
-        let policy = match self.by_plain_http {
+        let policy = match self.at_own_endpoint {
             true => place.kept_policy(existing, &self.policy_sid),
             false => place.policy(existing, &self.policy_sid),
         };
@@ -139,7 +140,7 @@ mod tests {
             prefix: "prod-1".to_owned(),
             create: true,
             policy_sid: statement_id("prod-1"),
-            by_plain_http: false,
+            at_own_endpoint: false,
         })
     }
 
@@ -188,11 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_not_asked_for_in_a_bucket_that_irsad_itself_reaches_by_plain_http() -> Outcome {
-        for by_plain_http in [false, true] {
-            let found = done(&planned(&DesiredKeyringBucket { by_plain_http, ..wanted()? }, &Probe::Absent).0);
+    fn tls_is_not_asked_for_in_a_bucket_at_an_endpoint_of_the_operators_own() -> Outcome {
+        for at_own_endpoint in [false, true] {
+            let found = done(&planned(&DesiredKeyringBucket { at_own_endpoint, ..wanted()? }, &Probe::Absent).0);
             let policy = found.policy.present().ok_or("a policy")?;
-            assert_eq!(policy.contains("aws:SecureTransport"), !by_plain_http, "{policy}");
+            assert_eq!(policy.contains("aws:SecureTransport"), !at_own_endpoint, "{policy}");
         }
         Ok(())
     }
