@@ -156,7 +156,8 @@ fn is_before_permissions(action: &RoleAction) -> bool {
 
 #[test]
 fn what_was_taken_for_a_change_that_is_refused_is_given_back_unless_others_are_trusted_by_then() -> Outcome {
-    let wanted = wanted(&[ONE])?;
+    let mut wanted = wanted(&[ONE])?;
+    wanted.tags.insert("team".to_owned(), "shop".to_owned());
     for state in states(&wanted).into_iter().flatten() {
         let actions = plan(&wanted, &Seen { role: Some(state.clone()), ..Seen::default() })?;
         for (refused, action) in actions.iter().enumerate() {

@@ -140,7 +140,6 @@ fn node_that_remembers_an_earlier_teardown_deletes_no_keyring_that_is_in_use() {
     );
     assert_eq!((plan.actions, plan.needs_a_person), (Vec::new(), vec![expected.clone()]));
     let facts = fleet.facts(0);
-    assert!(!is_in_use(&fleet.desired, &facts, fleet.now), "no role is made, no pod is changed");
     let checks = checks::teardown(&fleet.desired, &facts, fleet.now).expect("checks of a teardown");
     assert!(checks.iter().any(|check| check.outcome == Outcome::Fails(expected.clone())), "{checks:?}");
     fleet.settle();
@@ -151,6 +150,22 @@ fn node_that_remembers_an_earlier_teardown_deletes_no_keyring_that_is_in_use() {
     fleet.assert_torn_down();
     let checks = checks::teardown(&fleet.desired, &fleet.facts(0), fleet.now).expect("checks of a teardown");
     assert!(checks.iter().all(|check| !matches!(check.outcome, Outcome::Fails(_))), "{checks:?}");
+}
+
+#[test]
+fn node_that_remembers_a_teardown_makes_no_roles_and_changes_no_pods_for_the_keyring_of_before() {
+    let torn_down = {
+        let mut ended = Fleet::with_provider(1);
+        ended.ask(&WAIT);
+        ended.outlive();
+        ended.nodes[0].torn_down.clone()
+    };
+    let mut fleet = Fleet::with_provider(1);
+    for (remembered, expected) in [(None, true), (torn_down, false)] {
+        fleet.nodes[0].torn_down = remembered;
+        assert_eq!(is_in_use(&fleet.desired, &fleet.facts(0), fleet.now), expected);
+    }
+    assert!(!fleet.plan(0).needs_a_person.is_empty());
 }
 
 fn torn_down_generation(fleet: &Fleet) -> u64 {
