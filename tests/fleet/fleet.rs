@@ -101,6 +101,16 @@ impl Fleet {
 
     /// Runs kubectl as an administrator by the first API server that is ready, and returns what it printed.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        loop {
+            match self.kubectl_once(arguments).await {
+                // Between the look and the call it was its turn in a roll; nothing was done, and the next look finds another one.
+                Err(error) if error.to_string().contains(":6443 was refused") => {}
+                said => return said,
+            }
+        }
+    }
+
+    async fn kubectl_once(&self, arguments: &[&str]) -> Result<String> {
         let node = self.ready_node().await?;
         let mut command = Command::new(programs().ok_or("no programs")?.join("kubectl"));
         command.arg("--kubeconfig").arg(node.machine.path("/etc/kubernetes/super-admin.conf"));
