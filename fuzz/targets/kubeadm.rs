@@ -1,7 +1,7 @@
 //! Whatever a person gives to kubeadm: it is refused, or read, and then edited exactly or not at all.
 #![no_main]
 
-use irsad_fuzz::{lines_without, model::kubeadm::KubeadmConfig};
+use irsad_fuzz::{check_others_stand, model::kubeadm::KubeadmConfig};
 use libfuzzer_sys::fuzz_target;
 
 const OURS: &str = "https://oidc.example.com/prod-1";
@@ -33,5 +33,5 @@ fn edit(config: &KubeadmConfig, wanted: &[(&str, Vec<String>)]) {
     let standing: Vec<&str> = wanted.iter().flat_map(|(name, _)| config.api_server_arg(name)).collect();
     let values = wanted.iter().flat_map(|(_, values)| values.iter().map(String::as_str));
     let words: Vec<&str> = EDITED.into_iter().chain(standing).chain(values).collect();
-    assert_eq!(lines_without(config.text(), &words), lines_without(edited.text(), &words));
+    check_others_stand(config.text(), edited.text(), &words);
 }

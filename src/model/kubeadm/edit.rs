@@ -154,13 +154,17 @@ impl Editor<'_> {
         if fits { Ok(prefix.to_owned()) } else { Err(self.form(&argument.start, &argument.name)) }
     }
 
-    /// Refuses a block entry that does not have its lines for itself.
+    /// Refuses a block entry that does not have its lines for itself. A comment between its lines is a part of it.
     fn check_block_lines(&self, argument: &Argument) -> Result<(), KubeadmError> {
         self.block_prefix(argument)?;
-        let end = argument.node.place.end;
-        // A block scalar may take the line end and blank lines behind it; where it ends is not certain enough to cut.
-        let ends = !self.text[..end].ends_with('\n') && splice::line_ends_at(self.text, end);
-        if ends { Ok(()) } else { Err(self.form(&argument.start, &argument.name)) }
+        let values = argument
+            .node
+            .entries()
+            .map_or(vec![&argument.node], |parts| parts.iter().map(|part| &part.value).collect());
+        // Where a value of several lines ends is not certain enough to cut: a block scalar may take blank lines behind it.
+        let one_line = |value: &Node| value.is_empty() || splice::is_one_line(self.text, value);
+        let certain = values.into_iter().all(one_line) && splice::line_ends_at(self.text, argument.node.place.end);
+        if certain { Ok(()) } else { Err(self.form(&argument.start, &argument.name)) }
     }
 
     /// Puts the wanted entries where the first standing one is, and takes the others out with the comma before them.

@@ -88,6 +88,14 @@ fn named_argument_gets_exactly_the_values_in_every_form_of_the_list() -> Result<
             format!("{block}    - {{name: v, value: '2'}}\n{}", entry("https://c")),
         ),
         (
+            format!(
+                "{block}    # above\n    - name: service-account-issuer # goes\n      # goes too\n\n      value: https://a\n    # below\n{}",
+                entry("https://c")
+            ),
+            &["https://c"],
+            format!("{block}    # above\n    # below\n{}", entry("https://c")),
+        ),
+        (
             format!("{block}    - value: https://a\n      name: service-account-issuer\n"),
             &["https://a", "true"],
             format!("{block}    - value: https://a\n      name: service-account-issuer\n{}", entry("'true'")),
@@ -175,6 +183,10 @@ fn configuration_that_is_not_understood_for_certain_is_refused_with_the_line_and
         ),
         (
             format!("{HEAD}apiServer:\n  extraArgs:\n  - name: service-account-issuer\n    value: |-\n      x\n"),
+            "line 5: service-account-issuer is written in a way that cannot be edited; write it as block YAML, one entry a line",
+        ),
+        (
+            format!("{HEAD}apiServer:\n  extraArgs:\n  - name: service-account-issuer\n    value: https\n      b\n"),
             "line 5: service-account-issuer is written in a way that cannot be edited; write it as block YAML, one entry a line",
         ),
         (
