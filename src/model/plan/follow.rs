@@ -1,5 +1,6 @@
 //! This node, following the keyring: its key files, its manifest, and the API server that runs from them.
 
+mod before_start;
 mod others;
 mod unknown_keys;
 
@@ -13,6 +14,7 @@ use crate::model::{
     probe::Probe,
     rotation::{self, Ack, Follow, Here, follow, restart_reasons},
 };
+use before_start::BeforeStart;
 
 use super::{
     Action, ApiServer, CHECK_INTERVAL, Desired, Evidence, Facts, NodeFacts, Plan, PublishedState, RESTART_INTERVAL,
@@ -32,7 +34,13 @@ pub(super) fn plan(desired: &Desired, facts: &Facts, followed: Followed<'_>, now
     };
     let (found, digest) = match &node.manifest {
         Probe::Present(found) => (&found.0, &found.1),
-        Probe::Absent => return before_kubeadm(desired, node, followed, &keys, now, plan),
+        Probe::Absent => {
+            plan.notices.push(format!("no {} yet: kubeadm has not run on this node", desired.manifest.display()));
+            if !node.kubeadm_runs && node.proven == Probe::Absent {
+                BeforeStart { desired, node, followed, keys: &keys, now }.write(plan);
+            }
+            return;
+        }
         Probe::Unknown(why) => return plan.needs_a_person.push(why.clone()),
     };
     let wanted = Wanted {
@@ -75,21 +83,6 @@ fn wanted_keys(keyring: &Keyring) -> Option<Vec<PublicKey>> {
     keyring.signing()?;
     let keys: Vec<PublicKey> = keyring.accepted().filter_map(|key| key.public().ok()).collect();
     (!keys.is_empty()).then_some(keys)
-}
-
-/// kubeadm has not run here: its keys will be the cluster's.
-fn before_kubeadm(
-    desired: &Desired,
-    node: &NodeFacts,
-    followed: Followed<'_>,
-    keys: &[PublicKey],
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    plan.notices.push(format!("no {} yet: kubeadm has not run on this node", desired.manifest.display()));
-    if !node.kubeadm_runs && node.proven == Probe::Absent {
-        unknown_keys::write_before_start(desired, node, followed, keys, now, plan);
-    }
 }
 
 /// The key files as they are wanted, in an order in which at no moment a key stands in the signing key file that is not accepted.
@@ -149,7 +142,8 @@ impl Follower<'_> {
         if self.node().api_server == ApiServer::None && self.lacks_documents(plan) {
             return plan.later.push(self.edit.replacement());
         }
-        if !unknown_keys::write_before_start(self.desired, self.node(), self.followed, self.keys, self.now, plan) {
+        let (desired, node) = (self.desired, self.node());
+        if !(BeforeStart { desired, node, followed: self.followed, keys: self.keys, now: self.now }).write(plan) {
             return;
         }
         if !self.edit.flags_are_right && self.edit.wanted_text != found.text() {

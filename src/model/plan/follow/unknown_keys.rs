@@ -1,138 +1,10 @@
-//! Keys in the files of this node that the keyring does not know: none leaves the files before the keyring has it.
+//! Keys in the files of a running node that the keyring does not know: none leaves the files before the keyring has it.
 
-use jiff::Timestamp;
-
-use super::{
-    Ack, Action, Desired, Followed, Follower, NodeFacts, Plan, RESTART_INTERVAL, WAITING_INTERVAL, ack, expected,
-    key_files, signing_file, wanted_keys,
-};
-use crate::model::{
-    file::{Digest, ExpectedFile},
-    key::{PublicKey, verification_pem},
-    keyring::Keyring,
-    probe::Probe,
-    rotation,
-};
-
-/// Writes the key files of a node whose API server has never run, in an order that stays right wherever it ends: first they accept what
-/// the keyring has beside what they hold, then the keyring takes in what it does not know, then its key signs, and what nobody needs
-/// leaves. `false` where something has to come first, and the rest stays as it is for now.
-pub(super) fn write_before_start(
-    desired: &Desired,
-    node: &NodeFacts,
-    followed: Followed<'_>,
-    keys: &[PublicKey],
-    now: Timestamp,
-    plan: &mut Plan,
-) -> bool {
-    let refused: Vec<&str> =
-        [node.signing_key.unknown(), node.verifying_keys.unknown()].into_iter().flatten().collect();
-    if !refused.is_empty() {
-        plan.needs_a_person.extend(refused.into_iter().map(str::to_owned));
-        return false;
-    }
-    let all = together(keys, node);
-    let accepts = accept_all(desired, node, keys, &all);
-    let (held, file) = match &accepts {
-        Some(_) => (Some(&all), ExpectedFile::Unchanged(Digest::of(verification_pem(&all).as_bytes()))),
-        None => (node.verifying_keys.present(), expected(node.verifying_file.as_ref())),
-    };
-    plan.actions.extend(accepts);
-    if let Some(why) = signs_what_others_may_sign(desired, node, followed) {
-        plan.wait(why, WAITING_INTERVAL);
-        return false;
-    }
-    let Some(taken) = take_in(desired, node, followed, now, plan) else { return false };
-    let wanted = taken.as_ref().and_then(wanted_keys).unwrap_or_else(|| keys.to_vec());
-    plan.actions.extend(signing_file(desired, node, &wanted[0]));
-    if held != Some(&wanted) {
-        let (path, pem) = (desired.verifying_keys.clone(), verification_pem(&wanted));
-        plan.actions.push(Action::ReplaceVerifyingKeys { path, pem, expected: file });
-    }
-    true
-}
-
-/// The keyring's keys, the one that signs first, and after them what else the files of this node hold.
-fn together(keys: &[PublicKey], node: &NodeFacts) -> Vec<PublicKey> {
-    let mut all = keys.to_vec();
-    for key in node.verifying_keys.present().into_iter().flatten().chain(node.signing_key.present()) {
-        if !all.contains(key) {
-            all.push(key.clone());
-        }
-    }
-    all
-}
-
-/// Adds to the verification file what it lacks of the keyring, or of the key beside it.
-fn accept_all(desired: &Desired, node: &NodeFacts, keys: &[PublicKey], all: &[PublicKey]) -> Option<Action> {
-    let found = node.verifying_keys.present().map(Vec::as_slice).unwrap_or_default();
-    let lacks = keys.iter().chain(node.signing_key.present()).any(|key| !found.contains(key));
-    lacks.then(|| Action::ReplaceVerifyingKeys {
-        path: desired.verifying_keys.clone(),
-        pem: verification_pem(all),
-        expected: expected(node.verifying_file.as_ref()),
-    })
-}
-
-/// Lets the keyring take in the keys of this node's files that it does not know, and gives it as it is then. `Some(None)`: there are
-/// none. `None`: not now.
-fn take_in(
-    desired: &Desired,
-    node: &NodeFacts,
-    followed: Followed<'_>,
-    now: Timestamp,
-    plan: &mut Plan,
-) -> Option<Option<Keyring>> {
-    let keyring = followed.keyring();
-    let is_needed = |key: &&PublicKey| !is_of_prepare(node, key) && !is_accepted_by_nobody(followed, key, now);
-    let unknown: Vec<&PublicKey> = unknown(node, keyring).into_iter().filter(is_needed).collect();
-    if unknown.is_empty() {
-        return Some(None);
-    }
-    if plan.actions.iter().any(Action::writes_keyring) {
-        plan.next_check = plan.next_check.min(RESTART_INTERVAL);
-        return None;
-    }
-    let kids: Vec<&str> = unknown.iter().map(|key| key.kid().as_str()).collect();
-    let what = format!("with key {} of {}", kids.join(", "), desired.verifying_keys.display());
-    let taken = rotation::take_in(keyring, unknown, now);
-    if let Err(why) = taken.check() {
-        plan.needs_a_person.push(format!("key {} cannot be taken into the keyring: {why}", kids.join(", ")));
-        return None;
-    }
-    plan.actions.push(followed.write(&taken, what));
-    Some(Some(taken))
-}
-
-/// Whether every other API server is known not to accept a key: no token of it is valid, and an old copy of the files brings nothing back
-/// that was revoked or has retired.
-fn is_accepted_by_nobody(followed: Followed<'_>, key: &PublicKey, now: Timestamp) -> bool {
-    let shared = followed.shared;
-    let refuses = |ack: &Ack| !ack.has(key.kid().as_str()) && now.duration_since(ack.at) < ack::EXPIRY;
-    let is_shown = |node: &str| shared.acks.iter().any(|ack| ack.node == node && refuses(ack));
-    let members = followed.keyring().members.iter().map(|member| member.node.as_str());
-    let others: Vec<&str> = members.filter(|node| *node != shared.node).collect();
-    !others.is_empty() && others.into_iter().all(is_shown)
-}
-
-/// Another key than the keyring's was put into the signing key file, and no API server is known to accept the keyring's: what this node
-/// joins may sign with the one that it brought.
-fn signs_what_others_may_sign(desired: &Desired, node: &NodeFacts, followed: Followed<'_>) -> Option<String> {
-    let wanted = &followed.keyring().signing()?.kid;
-    let brought = node.signing_key.present().filter(|key| key.kid().as_str() != wanted && !is_of_prepare(node, key))?;
-    let is_accepted = followed.shared.acks.iter().any(|ack| ack.served.contains(wanted));
-    (!is_accepted).then(|| {
-        format!(
-            "for kube-apiserver of this node to run with key {} of {}: no API server is known to accept key {wanted} of the keyring, and \
-             those that this node joins may sign with the one that it has (it stays there)",
-            brought.kid(),
-            desired.signing_key.display()
-        )
-    })
-}
+use super::{Ack, Action, Follower, NodeFacts, Plan, RESTART_INTERVAL, WAITING_INTERVAL, key_files, wanted_keys};
+use crate::model::{key::PublicKey, keyring::Keyring, probe::Probe, rotation};
 
 /// Every key of the files that the keyring does not know, once.
-fn unknown<'n>(node: &'n NodeFacts, keyring: &Keyring) -> Vec<&'n PublicKey> {
+pub(super) fn unknown<'n>(node: &'n NodeFacts, keyring: &Keyring) -> Vec<&'n PublicKey> {
     let mut unknown: Vec<&PublicKey> = Vec::new();
     for key in node.signing_key.present().into_iter().chain(node.verifying_keys.present().into_iter().flatten()) {
         if keyring.key(key.kid().as_str()).is_none() && !unknown.contains(&key) {
@@ -140,17 +12,6 @@ fn unknown<'n>(node: &'n NodeFacts, keyring: &Keyring) -> Vec<&'n PublicKey> {
         }
     }
     unknown
-}
-
-/// Whether `irsad prepare` made that key here, where no API server has used it: it and its successor stand in the file of that time. Once
-/// kubeadm has run, the key may have come with the control plane that this node joins: one image may have prepared several nodes.
-pub(super) fn is_of_prepare(node: &NodeFacts, key: &PublicKey) -> bool {
-    if !matches!(node.manifest, Probe::Absent) {
-        return false;
-    }
-    let accepted = node.verifying_keys.present().map(Vec::as_slice).unwrap_or_default();
-    let successor = node.standby_key.present().filter(|successor| accepted.contains(successor));
-    successor.is_some_and(|successor| successor == key || node.signing_key.present() == Some(key))
 }
 
 impl Follower<'_> {
