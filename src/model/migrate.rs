@@ -10,7 +10,6 @@ mod documents;
 mod irsa_manager;
 mod kops;
 mod kops_roles;
-mod place;
 mod takeover;
 mod target;
 #[cfg(test)]
@@ -28,7 +27,6 @@ pub use cloud::{FoundCloud, FoundProvider};
 pub use documents::{FoundApiServer, FoundDocuments, Shown};
 pub use irsa_manager::IrsaManager;
 pub use kops::{KopsState, KopsStore, KopsStoreError, STATE_FILES};
-pub use place::{Place, place};
 pub use takeover::{Found, Own, ROLES_FILE, take_over};
 pub use target::{FoundFiles, Target, Wish, target};
 

@@ -22,12 +22,13 @@ use crate::{
         manifest::{LONGEST_MANIFEST_BYTES, Manifest},
         migrate::{
             Content, Found, FoundApiServer, FoundCloud, FoundDocuments, FoundFiles, FoundProvider, IrsaManager,
-            KopsState, KopsStore, Migration, Own, ROLES_FILE, Shown, Source, Target, Wish, place, take_over, target,
+            KopsState, KopsStore, Migration, Own, ROLES_FILE, Shown, Source, Target, Wish, take_over, target,
         },
         plan::BucketFacts,
         probe::{Probe, sentence},
         region::{Region, oidc_provider_arn},
         rotation::ControlPlane,
+        s3_address,
         trust_policy::statement_id,
     },
     store::{
@@ -245,7 +246,7 @@ async fn shows(kubeconfig: &[u8], address: &str, port: u16) -> Probe<Shown> {
 
 /// The instance knows its region where neither the person nor the URL says one.
 async fn region(wish: &Wish, files: &FoundFiles) -> Option<Region> {
-    let is_said = issuer(files).as_ref().and_then(place).is_some_and(|place| place.region.is_some());
+    let is_said = issuer(files).as_ref().and_then(s3_address::place).is_some_and(|place| place.region.is_some());
     match &wish.region {
         Some(region) => Some(region.clone()),
         None if is_said => None,

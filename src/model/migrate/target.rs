@@ -7,9 +7,10 @@ use crate::model::{
     location::Location,
     probe::Probe,
     region::Region,
+    s3_address::place,
 };
 
-use super::{FoundApiServer, Source, place::place};
+use super::{FoundApiServer, Source};
 
 /// What the person asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
