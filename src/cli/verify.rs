@@ -54,9 +54,7 @@ impl Verify {
         }
         Ok(ExitCode::from(u8::from(!holds)))
     }
-}
 
-impl Verify {
     async fn checks(&self, irsad: &mut Irsad, facts: &Facts, now: Timestamp) -> Vec<Check> {
         let of_teardown = teardown(irsad.desired(), facts, now);
         if let Some(pod) = &self.pod {

@@ -36,7 +36,7 @@ pub async fn bring(iam: &Iam, wanted: &WantedRole, may_act: MayAct<'_>) -> Resul
             Err((_, None)) => return Err(not_leader(&wanted.name)),
             Err((failed, Some(error))) => {
                 let appeared = *error.reason() == Reason::Exists;
-                let mut fault = fault(&wanted.name, &could_not_do(actions.get(failed)), &error);
+                let mut fault = fault(&wanted.name, &format!("could not {}", actions[failed]), &error);
                 if let Some(found) = seen.role.as_ref().filter(|_| is_refused(&fault, &error)) {
                     fault.sentence += &give_back(iam, found, &role::put_back(&actions, failed, found), may_act).await;
                 }
@@ -99,7 +99,7 @@ pub async fn remove(iam: &Iam, name: &RoleName, owner: &Owner, may_act: MayAct<'
     }
     let actions = role::removal(&found, owner)?;
     carry_out(iam, name, &actions, may_act).await.map_err(|(failed, error)| match error {
-        Some(error) => fault(name, &could_not_do(actions.get(failed)), &error),
+        Some(error) => fault(name, &format!("could not {}", actions[failed]), &error),
         None => not_leader(name),
     })?;
     Ok(Removed::Now)
@@ -161,10 +161,6 @@ fn brought(wanted: &WantedRole, seen: &Seen, actions: &[RoleAction]) -> Brought 
         is_new: seen.role.is_none(),
         done: actions.iter().map(ToString::to_string).collect(),
     }
-}
-
-fn could_not_do(action: Option<&RoleAction>) -> String {
-    action.map(|action| format!("could not {action}")).unwrap_or_default()
 }
 
 fn not_leader(name: &RoleName) -> RoleFault {

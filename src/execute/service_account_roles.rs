@@ -186,14 +186,10 @@ impl Turn<'_> {
         self.arn = Some(arn.clone());
         let hindrances = self.accounts(&arn).await?;
         let given = self.given.len();
-        match hindrances.split_first() {
-            Some((first, rest)) => Err(hindered(first, rest)),
-            None => {
-                let accounts = if given == 1 { "service account" } else { "service accounts" };
-                let message = format!("role {arn} is as wanted, and {given} {accounts} have it");
-                Ok(Some(Ready::new(Reason::AsWanted, &message)))
-            }
-        }
+        unhindered(&hindrances)?;
+        let accounts = if given == 1 { "service account" } else { "service accounts" };
+        let message = format!("role {arn} is as wanted, and {given} {accounts} have it");
+        Ok(Some(Ready::new(Reason::AsWanted, &message)))
     }
 
     /// The role that the object may have.
@@ -219,10 +215,7 @@ impl Turn<'_> {
         }
         let (_, hindrances) = self.steps(None);
         let conflicts: Vec<Hindrance> = hindrances.into_iter().filter(|one| !one.is_missing()).collect();
-        match conflicts.split_first() {
-            Some((first, rest)) => Err(hindered(first, rest)),
-            None => Ok(()),
-        }
+        unhindered(&conflicts)
     }
 
     fn steps(&self, arn: Option<&str>) -> (Vec<AccountStep>, Vec<Hindrance>) {
@@ -367,14 +360,14 @@ fn written(name: &AccountName, outcome: Result<(), NoAnswer>) -> Result<Result<(
     }
 }
 
-/// What stands in the way of accounts: what two want alike is said before what is only missing.
-fn hindered(first: &Hindrance, rest: &[Hindrance]) -> Stop {
-    let all = || std::iter::once(first).chain(rest);
-    let worst = all().find(|one| !one.is_missing()).unwrap_or(first);
-    let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+/// Fails where something stands in the way of accounts: what two want alike is said before what is only missing.
+fn unhindered(hindrances: &[Hindrance]) -> Result<(), Stop> {
+    let Some(first) = hindrances.first() else { return Ok(()) };
+    let worst = hindrances.iter().find(|one| !one.is_missing()).unwrap_or(first);
+    let more = if hindrances.len() > 1 { format!(" (and {} more)", hindrances.len() - 1) } else { String::new() };
     // The watch tells when an account is changed or made, but of namespaces it does not tell.
     let kind = if worst.is_missing() { FaultKind::Wait } else { FaultKind::Person };
-    Stop::Fault(Ready::new(worst.reason(), &format!("{worst}{more}")), kind)
+    Err(Stop::Fault(Ready::new(worst.reason(), &format!("{worst}{more}")), kind))
 }
 
 #[cfg(test)]

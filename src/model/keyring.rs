@@ -292,6 +292,11 @@ impl Keyring {
         self.signing().into_iter().chain(others)
     }
 
+    /// Whether a teardown has come to its end: nothing is left to do for this keyring.
+    pub fn has_ended(&self) -> bool {
+        self.teardown.as_ref().is_some_and(|teardown| teardown.ended.is_some())
+    }
+
     /// The key of this id.
     pub fn key(&self, kid: &str) -> Option<&KeyringKey> {
         self.keys.iter().find(|key| key.kid == kid)

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{super::attempts::Attempts, Duty};
 use crate::{
-    cluster::{ApiServer, Change, Listed, ServiceAccount},
+    cluster::{ApiServer, Change, Listed, NoAnswer, ServiceAccount},
     model::{
         cluster_object::{OWNER, OWNER_LABEL},
         service_account_role::{AccountName, Known, MARK, SeenAccount, ServiceAccountRole},
@@ -107,12 +107,7 @@ async fn follow_accounts(
     let mut version = match attempts.resume() {
         Some(version) => version,
         None => {
-            let mut all = HashMap::new();
-            let version = api.list_service_accounts(|step| match step {
-                Listed::Begun => all.clear(),
-                Listed::One(found) => all.extend(seen(found, annotation)),
-            });
-            let version = version.await.map_err(|error| error.reason())?;
+            let (all, version) = all_accounts(api, annotation).await.map_err(|error| error.reason())?;
             watched.change(|known| known.replace_accounts(all));
             version
         }
@@ -133,8 +128,22 @@ async fn follow_accounts(
     attempts.ended(version, ended)
 }
 
+/// All service accounts at this moment, and the resource version to watch from.
+pub(super) async fn all_accounts(
+    api: &ApiServer,
+    annotation: &str,
+) -> Result<(HashMap<AccountName, SeenAccount>, String), NoAnswer> {
+    let mut all = HashMap::new();
+    let take = |step| match step {
+        Listed::Begun => all.clear(),
+        Listed::One(found) => all.extend(seen(found, annotation)),
+    };
+    let version = api.list_service_accounts(take).await?;
+    Ok((all, version))
+}
+
 /// What matters of a service account; `None` where its name is none.
-pub(super) fn seen(found: ServiceAccount, annotation: &str) -> Option<(AccountName, SeenAccount)> {
+fn seen(found: ServiceAccount, annotation: &str) -> Option<(AccountName, SeenAccount)> {
     let ServiceAccount { namespace, name, uid, labels, mut annotations } = found;
     let name = AccountName::new(&namespace, &name).ok()?;
     let account = SeenAccount {

@@ -1,15 +1,13 @@
 //! What would be done for each object, for people who ask. Nothing is changed.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 
 use super::{
     super::{Irsad, roles::RolesPlan},
-    follow::seen,
+    follow::all_accounts,
 };
 use crate::{
-    cluster::{ApiServer, Listed, NoAnswer},
+    cluster::{ApiServer, NoAnswer},
     execute::service_account_roles::{Hands, preview},
     model::service_account_role::{Known, definition_place},
 };
@@ -51,12 +49,6 @@ async fn look(hands: &Hands, found: &mut RolesPlan) {
 async fn known(api: &ApiServer, annotation: &str) -> Result<Known, NoAnswer> {
     let mut known = Known::default();
     known.replace_objects(api.list_service_account_roles().await?.0);
-    let mut all = HashMap::new();
-    let take = |step| match step {
-        Listed::Begun => all.clear(),
-        Listed::One(account) => all.extend(seen(account, annotation)),
-    };
-    api.list_service_accounts(take).await?;
-    known.replace_accounts(all);
+    known.replace_accounts(all_accounts(api, annotation).await?.0);
     Ok(known)
 }

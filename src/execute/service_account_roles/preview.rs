@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Hands, Stop, Turn, Turned, hindered};
+use super::{Hands, Stop, Turn, Turned, unhindered};
 use crate::{
     execute::roles::look,
     model::{
@@ -54,10 +54,7 @@ impl Turn<'_> {
         }
         let (steps, hindrances) = self.steps(Some(&wanted.arn));
         actions.extend(steps.iter().map(ToString::to_string));
-        match hindrances.split_first() {
-            Some((first, rest)) => Err(hindered(first, rest)),
-            None => Ok(()),
-        }
+        unhindered(&hindrances)
     }
 
     fn goes(&self, actions: &mut Vec<String>) -> Result<(), Stop> {

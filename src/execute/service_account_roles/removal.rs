@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Stop, Turn, hindered, written};
+use super::{Stop, Turn, unhindered, written};
 use crate::{
     cluster::NoAnswer,
     execute::roles,
@@ -59,10 +59,7 @@ impl Turn<'_> {
                 hindrances.extend(self.release(name, uid, *is_made, *deletes).await?.err());
             }
         }
-        match hindrances.split_first() {
-            Some((first, rest)) => Err(hindered(first, rest)),
-            None => Ok(()),
-        }
+        unhindered(&hindrances)
     }
 
     /// Takes the role from an account, and deletes it where it `deletes` and nothing needs it. One that was made (`is_made`) and stays is

@@ -90,7 +90,7 @@ pub(super) fn plan<'a>(desired: &Desired, facts: &'a Facts, now: Timestamp, plan
     }
     let own = ack::own(facts, shared, now);
     // The last generation is told of by those who have written down that it is the last.
-    if !has_ended(shared) {
+    if !shared.keyring.present().is_some_and(|stored| stored.keyring.has_ended()) {
         ack::tell(shared, own.as_ref(), now, plan);
     }
     if desired.keys == KeyKeeping::Follow {
@@ -140,12 +140,6 @@ fn let_prepared_key_go(followed: Followed<'_>, node: &NodeFacts, plan: &mut Plan
         None if is_on_disk => {}
         Some(_) | None => plan.actions.push(Action::ForgetStandbyKey),
     }
-}
-
-/// Whether the keyring says that nothing is left to do.
-fn has_ended(shared: &SharedFacts) -> bool {
-    let teardown = shared.keyring.present().and_then(|stored| stored.keyring.teardown.as_ref());
-    teardown.is_some_and(|teardown| teardown.ended.is_some())
 }
 
 /// The keyring that a node may follow.

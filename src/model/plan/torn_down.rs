@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Action, Facts, Plan, Shared, SharedFacts, StoredKeyring, WAITING_INTERVAL, ack};
 use crate::model::{
-    keyring::{self, HighWater, Keyring, KeyringError},
+    keyring::{self, HighWater, KeyringError},
     memory::{self, LastKeyring, TornDown},
     probe::Probe,
     rotation,
@@ -25,7 +25,7 @@ pub(super) fn rest(facts: &Facts, now: Timestamp) -> Option<Plan> {
     plan.notices.extend(sentences(torn_down, now));
     let Shared::Seen(shared) = &facts.shared else { return Some(plan) };
     match &shared.keyring {
-        Probe::Present(stored) if has_ended(&stored.keyring) => leave_keyring(facts, shared, stored, now, &mut plan),
+        Probe::Present(stored) if stored.keyring.has_ended() => leave_keyring(facts, shared, stored, now, &mut plan),
         Probe::Present(stored) => match of_another_time(torn_down, stored) {
             None => plan.actions.push(Action::ForgetTornDown),
             Some(why) => plan.needs_a_person.push(why),
@@ -38,7 +38,7 @@ pub(super) fn rest(facts: &Facts, now: Timestamp) -> Option<Plan> {
 /// Why a node that remembers the end of a teardown cannot rest: the keyring that is there wants our issuer, and is not of its time.
 pub fn contradiction(facts: &Facts) -> Option<String> {
     let (torn_down, Shared::Seen(shared)) = (facts.node.torn_down.present()?, &facts.shared) else { return None };
-    let stored = shared.keyring.present().filter(|stored| !has_ended(&stored.keyring))?;
+    let stored = shared.keyring.present().filter(|stored| !stored.keyring.has_ended())?;
     of_another_time(torn_down, stored)
 }
 
@@ -62,10 +62,6 @@ fn of_another_time(torn_down: &TornDown, stored: &StoredKeyring) -> Option<Strin
         torn_down.issuer,
         memory::TORN_DOWN
     ))
-}
-
-fn has_ended(keyring: &Keyring) -> bool {
-    keyring.teardown.as_ref().is_some_and(|teardown| teardown.ended.is_some())
 }
 
 /// Tells that this node needs no keyring any more; the leader deletes it when no node does. One in S3 stays: nothing there deletes.

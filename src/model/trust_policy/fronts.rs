@@ -2,26 +2,25 @@
 
 use serde_json::Value;
 
-use super::{PublicObjects, read, web_identity::is_like};
+use super::{
+    PublicObjects, read,
+    web_identity::{is_like, texts},
+};
 use crate::model::{location::BucketName, region::Partition};
 
 /// Whether the bucket policy `text` lets everybody, or CloudFront, read each of the objects `keys`. A condition may narrow that down to
 /// one front.
 pub fn lets_a_front_read(text: &str, partition: Partition, bucket: &BucketName, keys: &[String; 2]) -> bool {
     let Ok((_, list)) = read(text) else { return false };
-    let texts = |value: &Value| -> Vec<String> {
-        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
-    };
     let reads = |statement: &Value, arn: &str| {
         let principal = &statement["Principal"];
-        let named = [principal, &principal["AWS"], &principal["Service"]].map(texts).concat();
+        let named = [&principal["AWS"], &principal["Service"]].map(texts).concat();
         let is_front = |name: &String| {
             name == "*" || name == "cloudfront.amazonaws.com" || name.contains(":iam::cloudfront:user/")
         };
         let may_read = |action: &String| is_like(&action.to_ascii_lowercase(), "s3:getobject");
         statement["Effect"] == "Allow"
-            && (named.iter().any(is_front) || principal["CanonicalUser"] != Value::Null)
+            && (principal == "*" || named.iter().any(is_front) || principal["CanonicalUser"] != Value::Null)
             && texts(&statement["Action"]).iter().any(may_read)
             && texts(&statement["Resource"]).iter().any(|resource| is_like(resource, arn))
     };

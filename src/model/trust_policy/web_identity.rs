@@ -219,7 +219,7 @@ fn claim<'a>(key: &str, token: &WebIdentity<'a>) -> Claim<'a> {
 }
 
 /// One text or a list of them; numbers and booleans as IAM writes them.
-fn texts(value: &Value) -> Vec<String> {
+pub(super) fn texts(value: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match value {
         Value::Null => Vec::new(),
