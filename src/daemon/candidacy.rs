@@ -38,6 +38,12 @@ struct Standing {
     turns: u64,
 }
 
+impl Standing {
+    fn leads(&self) -> bool {
+        self.leads_until.is_some_and(|until| since_boot() < until)
+    }
+}
+
 /// The running candidate.
 #[derive(Debug)]
 pub(super) struct Candidacy {
@@ -48,6 +54,8 @@ pub(super) struct Candidacy {
     standing: flag::Receiver<Standing>,
     /// The news that have been looked at.
     heard: Option<String>,
+    /// Whether it was known to lead.
+    led: bool,
     task: JoinHandle<()>,
 }
 
@@ -60,7 +68,7 @@ pub(super) struct Lead {
 impl Lead {
     /// At this moment.
     pub fn leads(&self) -> bool {
-        self.standing.borrow().leads_until.is_some_and(|until| since_boot() < until)
+        self.standing.borrow().leads()
     }
 }
 
@@ -74,7 +82,7 @@ impl Candidacy {
         let (told, tells) = flag::channel(0);
         let (standings, standing) = flag::channel(Standing::default());
         let task = tokio::spawn(stand(candidate, identity.clone(), apis, tells, standings));
-        Self { identity, api, told, standing, heard: None, task }
+        Self { identity, api, told, standing, heard: None, led: false, task }
     }
 
     /// Asks through this client from now on.
@@ -87,6 +95,7 @@ impl Candidacy {
         // Without an answer this process follows: nothing is lost.
         let _ = timeout(LIMIT, self.standing.wait_for(|standing| standing.turns > 0)).await;
         self.heard.clone_from(&self.standing.borrow().news);
+        self.led = self.standing.borrow().leads();
     }
 
     /// Tells the other nodes that there is something new to look at.
@@ -94,26 +103,31 @@ impl Candidacy {
         self.told.send_modify(|times| *times += 1);
     }
 
-    /// Waits until another process has told so.
+    /// Waits until another process has told so, or until this one has taken the lead over: what the one before it left lying waits.
     pub async fn news(&mut self) {
         let own = self.identity.to_string();
+        let Self { heard, led, standing, .. } = self;
+        let mut begins = false;
         let is_new = |standing: &Standing| {
-            standing.news != self.heard && standing.news.as_ref().is_some_and(|news| !news.starts_with(&own))
+            begins = standing.leads() && !*led;
+            *led = standing.leads();
+            let is_told = standing.news.as_ref().is_some_and(|news| !news.starts_with(&own));
+            begins || (standing.news != *heard && is_told)
         };
-        match self.standing.wait_for(is_new).await.map(|standing| standing.news.clone()) {
-            Ok(news) => self.heard = news,
+        match standing.wait_for(is_new).await.map(|standing| standing.news.clone()) {
+            Ok(news) => *heard = news,
             // The candidate is gone, and with it everybody who could tell.
             Err(_) => std::future::pending().await,
+        }
+        if begins {
+            say_that_it_leads(&node_of(&own).unwrap_or(own));
         }
     }
 
     /// Who leads at this moment.
     pub fn leadership(&self) -> Leadership {
         let standing = self.standing.borrow().clone();
-        Leadership {
-            leads: standing.leads_until.is_some_and(|until| since_boot() < until),
-            leader: standing.leader.as_deref().and_then(node_of),
-        }
+        Leadership { leads: standing.leads(), leader: standing.leader.as_deref().and_then(node_of) }
     }
 
     /// Tells at any moment whether this process leads.
@@ -152,7 +166,7 @@ impl Irsad {
         candidacy.first_turn().await;
         self.begins_to_lead = candidacy.leadership().leads;
         if self.begins_to_lead {
-            tracing::info!(node = shared.node, "leads: publishes the documents and keeps the keyring");
+            say_that_it_leads(&shared.node);
         }
         self.candidacy = Some(candidacy);
     }
@@ -163,6 +177,10 @@ impl Irsad {
             candidacy.end().await;
         }
     }
+}
+
+fn say_that_it_leads(node: &str) {
+    tracing::info!(node, "leads: publishes the documents and keeps the keyring");
 }
 
 async fn stand(
@@ -210,5 +228,43 @@ async fn stand(
         && let Err(error) = candidate.resign(&api, Timestamp::now()).await
     {
         tracing::warn!("the Lease irsad was not given back, another node leads when it has expired: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lead_that_was_taken_over_and_news_of_others_are_told_once() {
+        let (standings, standing) = flag::channel(Standing::default());
+        let mut candidacy = Candidacy {
+            identity: Identity::new("n1", "1"),
+            api: flag::channel(None).0,
+            told: flag::channel(0).0,
+            standing,
+            heard: None,
+            led: false,
+            task: tokio::spawn(std::future::pending()),
+        };
+        let task = candidacy.task.abort_handle();
+        let mut is_told = |leads: bool, news: &str| {
+            let leads_until = leads.then_some(Duration::MAX);
+            standings.send_replace(Standing { leads_until, news: Some(news.to_owned()), ..Standing::default() });
+            pin!(candidacy.news()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        assert!(!is_told(false, "n1_1 1"), "what this process told itself");
+        assert!(is_told(false, "n2_1 1"));
+        assert!(!is_told(false, "n2_1 1"));
+        assert!(is_told(true, "n2_1 1"), "it leads");
+        assert!(!is_told(true, "n2_1 1"));
+        assert!(!is_told(false, "n2_1 1"), "another one leads");
+        assert!(is_told(true, "n2_1 1"), "it leads again");
+        task.abort();
     }
 }
