@@ -12,7 +12,7 @@ use crate::{
 };
 
 const ISSUER: &str = "https://s3.eu-west-1.amazonaws.com/eksa-oidc/pod-identity";
-/// The key pair of the recorded documents, and the one flag that `podIamConfig` sets.
+/// The key pair of the documents of the fixture, and the one flag that `podIamConfig` sets.
 fn as_eks_anywhere(machine: &Machine) -> Result {
     let keys = project().join("tests/fixtures/test-keys");
     for (file, key) in [("sa.key", "rsa-2048.pkcs1.pem"), ("sa.pub", "rsa-2048.spki.pem")] {

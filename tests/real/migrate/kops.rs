@@ -57,7 +57,7 @@ impl Kops {
         Self::start(bucket).await
     }
 
-    /// A recorded file, as this cluster has it.
+    /// A file of the fixture, as this cluster has it.
     fn file(&self, name: &str) -> Result<String> {
         let path = project().join("tests/fixtures/migrate/kops-1.33-by-hand").join(name);
         Ok(fs::read_to_string(path)?.replace("kops-discovery", self.bucket))
