@@ -48,14 +48,14 @@ impl<'a> Splices<'a> {
     }
 }
 
-/// First byte of the line that byte `at` is in.
+/// First byte of the line that byte `at` is in, which may be within a character.
 pub(super) fn line_start(text: &str, at: usize) -> usize {
-    text[..at].rfind('\n').map_or(0, |end| end + 1)
+    text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
 }
 
-/// Byte behind the line end of the line that byte `at` is in.
+/// Byte behind the line end of the line that byte `at` is in, which may be within a character.
 pub(super) fn line_end(text: &str, at: usize) -> usize {
-    text[at..].find('\n').map_or(text.len(), |end| at + end + 1)
+    text.as_bytes()[at..].iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| at + end + 1)
 }
 
 /// Whether nothing but spaces and a comment stands between byte `at` and the end of its line.

@@ -96,6 +96,11 @@ fn named_argument_gets_exactly_the_values_in_every_form_of_the_list() -> Result<
             format!("{block}    # above\n    # below\n{}", entry("https://c")),
         ),
         (
+            format!("{block}{}{}", entry("https://ö"), entry("https://c")),
+            &["https://c"],
+            format!("{block}{}", entry("https://c")),
+        ),
+        (
             format!("{block}    - value: https://a\n      name: service-account-issuer\n"),
             &["https://a", "true"],
             format!("{block}    - value: https://a\n      name: service-account-issuer\n{}", entry("'true'")),
