@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     Method,
     grant::Grant,
-    pod::{CONTAINER_CREDENTIALS_LABEL, Container, Named, Spec, text},
+    pod::{CONTAINER_CREDENTIALS_LABEL, Container, Named, Object, Spec, text},
     review::Review,
     warnings::{Shown, Warnings},
 };
@@ -133,7 +133,7 @@ impl<'a> Patch<'a> {
         }
     }
 
-    fn containers(&mut self, list: &str, containers: Option<&[Container<'_>]>, warnings: &mut Warnings) {
+    fn containers(&mut self, list: &str, containers: Option<&[Object<Container<'_>>]>, warnings: &mut Warnings) {
         for (number, container) in containers.unwrap_or_default().iter().enumerate() {
             let name = text(&container.name);
             if !self.grant.skipped.contains(name) {
@@ -198,6 +198,6 @@ impl<'a> Patch<'a> {
     }
 }
 
-fn has(named: &[Named<'_>], name: &str) -> bool {
+fn has(named: &[Object<Named<'_>>], name: &str) -> bool {
     named.iter().any(|item| text(&item.name) == name)
 }

@@ -1,10 +1,10 @@
 //! The few fields of a pod that decide how it is changed; everything else is passed over unread.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 /// Opts a pod out, whatever its value. The prefix is fixed: registrations name it in their `objectSelector`.
@@ -19,9 +19,9 @@ const NAMES: &[&str] = &["os", "pod-identity", "skip-containers", "skip-pod-iden
 #[serde(default, expecting = "a pod")]
 pub(super) struct Pod<'b> {
     #[serde(borrow)]
-    pub metadata: Option<Metadata<'b>>,
+    pub metadata: Option<Object<Metadata<'b>>>,
     #[serde(borrow)]
-    pub spec: Option<Spec<'b>>,
+    pub spec: Option<Object<Spec<'b>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -45,13 +45,13 @@ pub(super) struct Spec<'b> {
     #[serde(borrow)]
     pub node_selector: Option<Entries<'b>>,
     #[serde(borrow)]
-    pub os: Option<Named<'b>>,
+    pub os: Option<Object<Named<'b>>>,
     #[serde(borrow)]
-    pub volumes: Option<Vec<Named<'b>>>,
+    pub volumes: Option<Vec<Object<Named<'b>>>>,
     #[serde(borrow)]
-    pub init_containers: Option<Vec<Container<'b>>>,
+    pub init_containers: Option<Vec<Object<Container<'b>>>>,
     #[serde(borrow)]
-    pub containers: Option<Vec<Container<'b>>>,
+    pub containers: Option<Vec<Object<Container<'b>>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -60,9 +60,9 @@ pub(super) struct Container<'b> {
     #[serde(borrow)]
     pub name: Option<Text<'b>>,
     #[serde(borrow)]
-    pub env: Option<Vec<Named<'b>>>,
+    pub env: Option<Vec<Object<Named<'b>>>>,
     #[serde(borrow)]
-    pub volume_mounts: Option<Vec<Mount<'b>>>,
+    pub volume_mounts: Option<Vec<Object<Mount<'b>>>>,
 }
 
 /// Anything with a name: an environment variable, a volume, an operating system.
@@ -80,6 +80,36 @@ pub(super) struct Mount<'b> {
     pub name: Option<Text<'b>>,
     #[serde(borrow)]
     pub mount_path: Option<Text<'b>>,
+}
+
+/// What has to be an object of JSON: serde would take a list for a struct, and no patch fits that.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub T);
+
+impl<T> Deref for Object<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Reader(PhantomData))
+    }
 }
 
 /// A text that borrows from the body where it has no escapes.

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use thiserror::Error;
 
-use super::pod::{CONTAINER_CREDENTIALS_LABEL, OPT_OUT_LABEL, Pod, Text, text};
+use super::pod::{CONTAINER_CREDENTIALS_LABEL, OPT_OUT_LABEL, Object, Pod, Text, text};
 
 /// A review of a pod, as far as it matters here. Borrows from the body.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Envelope<'b, O> {
     #[serde(borrow)]
     kind: Option<Text<'b>>,
     #[serde(borrow)]
-    request: Option<Request<'b, O>>,
+    request: Option<Object<Request<'b, O>>>,
 }
 
 #[derive(Deserialize)]
@@ -60,12 +60,13 @@ impl<'b> Review<'b> {
             let message = "bad content: the review is not a JSON object".to_owned(); // serde would take a list for one
             return Err(ReviewError { message, api_version: None, kind: None, uid: String::new() });
         }
-        let envelope: Envelope<'b, Pod<'b>> = serde_json::from_slice(body).map_err(|error| unreadable(body, &error))?;
-        let Envelope { api_version, kind, request: Some(request) } = envelope else {
+        let envelope: Envelope<'b, Object<Pod<'b>>> =
+            serde_json::from_slice(body).map_err(|error| unreadable(body, &error))?;
+        let Envelope { api_version, kind, request: Some(Object(request)) } = envelope else {
             return Err(refusal("bad content: the review has no request", &envelope));
         };
-        let Request { uid, namespace, object: Some(object) } = request else {
-            let request = Some(request);
+        let Request { uid, namespace, object: Some(Object(object)) } = request else {
+            let request = Some(Object(request));
             return Err(refusal("bad content: the request has no object", &Envelope { api_version, kind, request }));
         };
         Ok(Self { api_version, kind, uid, namespace, object })

@@ -40,7 +40,12 @@ fn object_that_is_no_pod_is_refused_to_the_one_who_asked() -> Tested {
     for object in [
         json!("pod"),
         json!(5),
+        json!([]),
         json!({ "spec": "x" }),
+        json!({ "spec": [] }),
+        json!({ "metadata": [] }),
+        json!({ "spec": { "containers": [[]] } }),
+        json!({ "spec": { "volumes": [[]] } }),
         json!({ "spec": { "containers": {} } }),
         json!({ "spec": { "containers": [{ "env": "x" }] } }),
         json!({ "spec": { "containers": [{ "env": [{ "name": 5 }] }] } }),
