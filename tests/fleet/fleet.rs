@@ -146,7 +146,7 @@ impl Fleet {
         self.nodes[index].power_off();
         let place = self.folder.path().join(&name);
         fs::remove_dir_all(&place)?;
-        self.kubectl(&["delete", "node", &name]).await?;
+        self.kubectl(&["delete", "node", &name, "--wait=false"]).await?;
         let query = ["-n", "kube-system", "get", "configmap", "kubeadm-config", "-o"];
         let cluster = self.kubectl(&[&query[..], &["jsonpath={.data.ClusterConfiguration}"]].concat()).await?;
         let root = place.join("root");

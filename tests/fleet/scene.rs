@@ -140,7 +140,9 @@ impl Scene {
 
     /// Frees the Lease: whoever is first leads, whoever led believes so for a moment longer.
     pub async fn free_lease(&self) -> Result<()> {
-        self.fleet.kubectl(&["-n", "kube-system", "delete", "lease", "irsad", "--ignore-not-found"]).await.map(drop)
+        // The API server may be the next to restart: kubectl would wait there for the end of what is already there anew.
+        let delete = ["-n", "kube-system", "delete", "lease", "irsad", "--ignore-not-found", "--wait=false"];
+        self.fleet.kubectl(&delete).await.map(drop)
     }
 
     /// The newest generation of the keyring that a node remembers, 0 before there is one, and that node's place.

@@ -4,9 +4,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{self, Output},
+    time::Duration,
 };
 
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use super::process::Kept;
 
@@ -17,6 +18,9 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 pub const PROGRAMS: &str = "IRSAD_TEST_KUBERNETES";
 /// The issuer kubeadm gives to every cluster.
 pub const KUBEADM_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Longest time of a command.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// The folder of the programs; `None` when this machine has none and the test cannot run.
 pub fn programs() -> Option<PathBuf> {
@@ -85,9 +89,11 @@ subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'kubeadm:cl
 /// Runs a program to its end and returns what it printed.
 ///
 /// # Errors
-/// When it fails; the message is what it said on stderr.
+/// When it fails; the message is what it said on stderr. When it does not end: kubectl can wait for ever for an API server that is gone.
 pub async fn said(command: &mut Command) -> Result<String> {
-    let Output { status, stdout, stderr } = command.kill_on_drop(true).output().await?;
+    let ended = timeout(COMMAND_LIMIT, command.kill_on_drop(true).output()).await;
+    let Output { status, stdout, stderr } =
+        ended.map_err(|_| format!("{:?} did not end within {COMMAND_LIMIT:?}", command.as_std()))??;
     if status.success() {
         return Ok(String::from_utf8(stdout)?);
     }
