@@ -8,7 +8,11 @@ pub mod model;
 
 /// What is left of `text` without the lines that hold one of `words`. Where two texts leave the same, an edit has touched nothing else.
 pub fn lines_without<'t>(text: &'t str, words: &[&str]) -> Vec<&'t str> {
-    text.lines().filter(|line| !words.iter().any(|word| line.contains(word))).collect()
+    text.lines().filter(|line| !has_one_of(line, words)).collect()
+}
+
+fn has_one_of(line: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| line.contains(word))
 }
 
 /// Panics if an edit that may touch only lines with one of `words` has touched others. Comments and blank lines between two such lines
@@ -29,7 +33,7 @@ pub fn check_others_stand(old: &str, new: &str, words: &[&str]) {
 /// Comments and blank lines with a line of one of `words` next above them and next below them.
 fn between<'t>(text: &'t str, words: &[&str]) -> Vec<&'t str> {
     let is_content = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    let is_edited = |line: Option<&&str>| line.is_some_and(|line| words.iter().any(|word| line.contains(word)));
+    let is_edited = |line: Option<&&str>| line.is_some_and(|line| has_one_of(line, words));
     let lines: Vec<&str> = text.lines().collect();
     let is_inside = |at: usize| {
         let (above, below) =

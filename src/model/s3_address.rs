@@ -44,10 +44,10 @@ pub fn leads_into(address: &str, bucket: &BucketName) -> bool {
     }
 }
 
-/// Whether `address`, a URL, names a bucket in its host.
+/// Whether `address`, a URL, names a bucket in its host, before an endpoint of today's form (`s3.REGION`).
 pub fn has_bucket_in_host(address: &str) -> bool {
     let host = address.strip_prefix("https://").and_then(|rest| rest.split('/').next());
-    host.and_then(bucket_of_host).is_some()
+    host.and_then(bucket_of_host).is_some_and(|(_, endpoint)| endpoint.starts_with("s3."))
 }
 
 /// Of the ARNs of an account's OIDC providers those whose issuer lies in `bucket`; without `own`.
@@ -197,6 +197,7 @@ mod tests {
             ("https://discovery.s3.eu-west-1.amazonaws.com/prod-1.example.com", true),
             ("https://discovery.s3.dualstack.us-east-2.amazonaws.com/prod-1.example.com/discovery", true),
             ("https://discovery.s3.cn-north-1.amazonaws.com.cn/prod-1.example.com", true),
+            ("https://discovery.s3-eu-west-1.amazonaws.com/prod-1.example.com", false),
             ("https://api.internal.prod-1.example.com", false),
             ("https://api.internal.s3.example.com", false),
             ("https://irsa.example.com/s3.amazonaws.com", false),
